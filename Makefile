@@ -1,0 +1,354 @@
+# comfymux: one ComfyUI, one WebSocket, any number of sessions.
+# `make help` says what each target is for; README.md has the two commands.
+#
+# One folder per flavour below build/: release (whose programs lie in build/
+# itself, where users look), asan, fuzz, and one for each compiler of `make
+# lint`. A change of flags rebuilds, a change of this file alone doesn't.
+
+VERSION  := 0.1.0
+FLAVOUR  ?= release
+BUILD    := build
+BIN      := $(if $(filter release,$(FLAVOUR)),$(BUILD),$(BUILD)/$(FLAVOUR))
+OBJ      := $(BUILD)/$(FLAVOUR)/obj
+PIC      := $(BUILD)/$(FLAVOUR)/pic
+LIB      := $(BUILD)/$(FLAVOUR)/lib
+TESTBIN  := $(BUILD)/$(FLAVOUR)/tests
+FUZZBIN  := $(BUILD)/$(FLAVOUR)/fuzz
+
+# Seconds that `make fuzz` gives each target.
+FUZZ_SECONDS ?= 60
+
+MAKEFLAGS += --no-builtin-rules
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := all
+
+# --- inventory ---------------------------------------------------------------
+# One line a module; dependencies go common <- ipc <- supervisor, workers.
+
+COMMON := backoff buf clock comfy_api comfy_cancel comfy_event comfy_reply \
+          config config_doc config_parse config_place config_value error \
+          fdutil http http_request json_number json_parse json_span log map \
+          progress progress_history progress_json progress_log \
+          progress_nodes resolve url uuid workflow
+IPC    := channel client client_connect conn creds frame lines listener \
+          message message_build
+SUPERVISOR := client_queue eventlog hub ops options prompt_fsm queue \
+          reconcile state_dir store subscription supervisor tracker upstream \
+          upstream_fsm
+WORKERS := worker link follow execute request
+FRONT  := ask autostart bars cli files keeper out result session show spawn \
+          cmd_run cmd_submit cmd_watch cmd_cancel cmd_queue cmd_history \
+          cmd_download cmd_reconnect cmd_status
+SIM    := sim_main sim_server sim_engine sim_nodes sim_http sim_control \
+          sim_journal sim_faults
+
+CHECKS := backoff buf clock comfy_api comfy_event config error fdutil http \
+          json_span log map progress replay resolve url uuid workflow \
+          channel client conn creds frame lines listener message \
+          client_queue eventlog prompt_fsm queue reconcile state_dir store \
+          subscription tracker upstream_fsm \
+          follow request bars files out progress_log
+FUZZERS := comfy_event json_span lines message config url progress workflow \
+          channel comfy_reply
+
+# libcomfymux: these, and what they need of the other lists.
+LIBRARY :=
+
+PROGRAMS := comfymuxd comfymux comfymux-worker comfysim
+
+# --- tools -------------------------------------------------------------------
+# make itself sets CC to "cc", which isn't a choice of anybody's.
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+CC_fuzz := clang
+CC_lint-clang := clang
+CC_lint-gcc := gcc
+override CC := $(or $(CC_$(FLAVOUR)),$(CC))
+IS_CLANG := $(findstring clang,$(CC))
+
+STD := -std=c17 -D_GNU_SOURCE -DCOMFYMUX_VERSION='"$(VERSION)"'
+# shadow, conversion: the two that find real faults in byte-counting code;
+# missing-prototypes: keeps functions static by default; format=2: formats are
+# literals; logical-op, duplicated-cond: gcc alone has them. unused-parameter
+# is off, since callbacks have the parameters their caller wants.
+WARN := -Wall -Wextra -Wshadow -Wconversion -Wundef -Wvla -Wpointer-arith \
+        -Wcast-qual -Wwrite-strings -Wstrict-prototypes -Wmissing-prototypes \
+        -Wold-style-definition -Wredundant-decls -Wnested-externs -Wformat=2 \
+        -Wimplicit-fallthrough -Wmissing-noreturn -Wdate-time \
+        -Wno-unused-parameter \
+        $(if $(IS_CLANG),,-Wlogical-op -Wduplicated-cond) \
+        -Werror=implicit-function-declaration \
+        -Werror=incompatible-pointer-types -Werror=int-conversion \
+        -Werror=return-type
+HARDEN := -fstack-protector-strong -fno-common -fPIE
+LDHARDEN := -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed
+
+OPT_release := -O2 -g -D_FORTIFY_SOURCE=2
+OPT_asan := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
+            -fno-sanitize-recover=all
+OPT_fuzz := -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all \
+            -fsanitize=fuzzer-no-link,address,undefined
+# For lint: optimised, as some warnings need the data flow; never linked. gcc's
+# analyser takes an intrusive list for a leak, so leaks are left to the
+# sanitizer; and it isn't for tests, whose macros it follows at length.
+OPT_lint-gcc = -O2 -D_FORTIFY_SOURCE=2 $(if $(filter tests/%,$<),,-fanalyzer \
+               -Wno-analyzer-malloc-leak -Wno-analyzer-file-leak)
+OPT_lint-clang := -O1
+LDOPT_asan := -fsanitize=address,undefined
+LDOPT_fuzz := -fsanitize=address,undefined
+
+CFLAGS_ALL = $(STD) $(WARN) $(HARDEN) $(OPT_$(FLAVOUR)) -I. $(CFLAGS)
+LDFLAGS_ALL = $(LDHARDEN) $(LDOPT_$(FLAVOUR)) $(LDFLAGS)
+# Warnings stop `make lint` and CI, not people who only build. Not part of the
+# flags whose change rebuilds.
+STRICT_FLAG = $(if $(STRICT),-Werror)
+
+LIBS_COMMON := -lcurl -lcares -lcjson -linih -lev -lm
+LIBS_comfymuxd := -lwebsockets -lsqlite3 $(LIBS_COMMON)
+LIBS_comfymux-worker := $(LIBS_COMMON)
+LIBS_comfymux := -lcjson -linih -lev -lm
+LIBS_comfysim := -lwebsockets -lcjson -lz -lm
+LIBS_CHECK = $(shell pkg-config --libs check)
+
+# Modules that are not written yet are left out. To be removed at the end, so
+# that a misspelt or missing one is an error: present = $(1)
+present = $(wildcard $(1))
+
+srcs = $(call present,$(2:%=$(1)/%.c))
+COMMON_SRC := $(call srcs,common,$(COMMON))
+IPC_SRC    := $(call srcs,ipc,$(IPC))
+SUPERVISOR_SRC := $(call srcs,supervisor,$(SUPERVISOR))
+WORKERS_SRC := $(call srcs,workers,$(WORKERS))
+FRONT_SRC  := $(call srcs,workers/front,$(FRONT))
+SIM_SRC    := $(call srcs,tests/sim,$(SIM))
+CHECK_SRC  := $(call srcs,tests,$(CHECKS:%=check_%))
+FUZZ_SRC   := $(call srcs,tests/fuzz,$(FUZZERS:%=fuzz_%))
+LIBRARY_SRC := $(call srcs,workers,$(LIBRARY))
+MAIN_SRC   := $(call present,supervisor/main.c workers/main.c \
+              workers/front/main.c)
+PROGRAM_SRC := $(COMMON_SRC) $(IPC_SRC) $(SUPERVISOR_SRC) $(WORKERS_SRC) \
+               $(FRONT_SRC) $(LIBRARY_SRC) $(MAIN_SRC)
+ALL_SRC    := $(PROGRAM_SRC) $(SIM_SRC) $(CHECK_SRC) $(FUZZ_SRC) \
+              tests/runner.c tests/script_server.c tests/fuzz/driver.c
+objs = $(patsubst %.c,$(OBJ)/%.o,$(1))
+
+# The same phase: a program is built once its main() is there.
+PROGRAM_MAINS := comfymuxd:supervisor/main.c comfymux:workers/front/main.c \
+                 comfymux-worker:workers/main.c comfysim:tests/sim/sim_main.c
+PROGRAMS_PRESENT := $(foreach p,$(PROGRAMS),$(if $(call present,$(patsubst \
+        $(p):%,%,$(filter $(p):%,$(PROGRAM_MAINS)))),$(p)))
+
+# As many jobs as processors, unless whoever called make said how many.
+JOBS = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc))
+SUBMAKE = $(MAKE) --no-print-directory $(JOBS)
+
+# --- programs ----------------------------------------------------------------
+.PHONY: all
+LIBRARIES := $(if $(LIBRARY_SRC),$(BIN)/libcomfymux.a $(BIN)/libcomfymux.so)
+all: $(PROGRAMS_PRESENT:%=$(BIN)/%) $(LIBRARIES) ## all programs, into build/
+
+$(BIN)/comfymuxd: $(OBJ)/supervisor/main.o $(LIB)/libsupervisor.a \
+        $(LIB)/libipc.a $(LIB)/libcommon.a
+$(BIN)/comfymux-worker: $(OBJ)/workers/main.o $(LIB)/libworkers.a \
+        $(LIB)/libipc.a $(LIB)/libcommon.a
+$(BIN)/comfymux: $(OBJ)/workers/front/main.o $(LIB)/libfront.a \
+        $(LIB)/libipc.a $(LIB)/libcommon.a
+$(BIN)/comfysim: $(call objs,$(SIM_SRC)) $(LIB)/libcommon.a
+
+$(PROGRAMS:%=$(BIN)/%):
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o %.a,$^) $(LIBS_$(@F))
+
+$(LIB)/libcommon.a: $(call objs,$(COMMON_SRC))
+$(LIB)/libipc.a: $(call objs,$(IPC_SRC))
+$(LIB)/libsupervisor.a: $(call objs,$(SUPERVISOR_SRC))
+$(LIB)/libworkers.a: $(call objs,$(WORKERS_SRC))
+$(LIB)/libfront.a: $(call objs,$(FRONT_SRC))
+# Made anew each time: ar would keep a module that has left the list.
+$(LIB)/%.a:
+	@mkdir -p $(@D)
+	@rm -f $@
+	ar rcs $@ $(filter %.o,$^)
+
+$(OBJ)/%.o: %.c $(OBJ)/flags
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) $(STRICT_FLAG) -MMD -MP -c -o $@ $<
+
+# The library is one object whose only global names are those that comfymux.h
+# exports (visibility "default", all else is hidden): so neither form of it can
+# clash with names of the program that uses it.
+PIC_OBJ = $(patsubst %.c,$(PIC)/%.o,$(COMMON_SRC) $(IPC_SRC) $(WORKERS_SRC) \
+          $(LIBRARY_SRC))
+$(PIC)/%.o: %.c $(OBJ)/flags
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -fPIE,$(CFLAGS_ALL)) -fPIC -fvisibility=hidden \
+	        -MMD -MP -c -o $@ $<
+$(PIC)/libcomfymux.o: $(PIC_OBJ)
+	ld -r -o $@ $^
+	objcopy --localize-hidden $@
+$(BIN)/libcomfymux.a: $(PIC)/libcomfymux.o
+	@rm -f $@
+	ar rcs $@ $<
+$(BIN)/libcomfymux.so: $(PIC)/libcomfymux.o
+	$(CC) -shared -Wl,-soname,libcomfymux.so.0 \
+	        $(filter-out -pie,$(LDFLAGS_ALL)) -o $@ $< $(LIBS_COMMON)
+
+# Touched only when the flags are others than last time.
+$(OBJ)/flags: export FLAGS_TEXT = $(CC) $(CFLAGS_ALL)
+$(OBJ)/flags: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' "$$FLAGS_TEXT" | cmp -s - $@ || \
+	        printf '%s\n' "$$FLAGS_TEXT" >$@
+
+-include $(shell find $(OBJ) $(PIC) -name '*.d' 2>/dev/null)
+
+.PHONY: FORCE
+FORCE:
+
+.PHONY: demo
+demo: ## install what is needed, build, show it at work on a simulated ComfyUI
+	@scripts/install-deps
+	@$(SUBMAKE) all
+	@scripts/demo
+
+# --- tests -------------------------------------------------------------------
+TEST_LIBS := $(LIB)/libsupervisor.a $(LIB)/libworkers.a $(LIB)/libfront.a \
+             $(LIB)/libipc.a $(LIB)/libcommon.a
+CHECK_BINS := $(CHECK_SRC:tests/%.c=$(TESTBIN)/%)
+FUZZ_BINS := $(FUZZ_SRC:tests/fuzz/%.c=$(FUZZBIN)/%)
+
+# Before `%`: the objects are kept, else each run would compile them again.
+.SECONDARY: $(call objs,$(CHECK_SRC) $(FUZZ_SRC) tests/runner.c \
+            tests/fuzz/driver.c)
+
+$(TESTBIN)/check_%: $(OBJ)/tests/check_%.o $(OBJ)/tests/runner.o \
+        $(OBJ)/tests/script_server.o $(TEST_LIBS)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_CHECK) $(LIBS_comfymuxd)
+
+# libFuzzer brings its own main(); the other flavours have the driver, which
+# runs saved inputs.
+$(FUZZBIN)/fuzz_%: $(OBJ)/tests/fuzz/fuzz_%.o $(TEST_LIBS) \
+        $(if $(filter fuzz,$(FLAVOUR)),,$(OBJ)/tests/fuzz/driver.o)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) $(if $(filter fuzz,$(FLAVOUR)),-fsanitize=fuzzer) \
+	        -o $@ $(filter %.o,$^) $(TEST_LIBS) $(LIBS_comfymuxd)
+
+.PHONY: unit-build unit corpus-build corpus e2e drift test
+unit-build: $(CHECK_BINS)
+unit: unit-build ## unit tests alone
+	@scripts/run-checks $(CHECK_BINS)
+corpus-build: $(FUZZ_BINS)
+corpus: corpus-build
+	@scripts/run-checks --corpus tests/fuzz/corpus $(FUZZ_BINS)
+e2e: all ## whole-system tests alone (needs python3)
+	@BIN=$(BIN) scripts/run-e2e
+drift: all ## do layers, lists and generated texts still fit the code?
+	@scripts/run-steps $(BUILD)/log \
+	        layers 'scripts/check-layers' drift '$(SUBMAKE) -s lists | \
+	        scripts/check-drift'
+
+# What `check` and `check-asan` share: all of it runs, whatever fails.
+RUN_TESTS = rc=0; scripts/run-checks $(CHECK_BINS) || rc=1; \
+        scripts/run-checks --corpus tests/fuzz/corpus $(FUZZ_BINS) || rc=1; \
+        BIN=$(BIN) scripts/run-e2e || rc=1
+test: all unit-build corpus-build
+	@$(RUN_TESTS); exit $$rc
+
+.PHONY: check check-asan check-valgrind fuzz fuzz-corpus
+check: ## install what is needed, build, run all tests
+	@scripts/install-deps
+	@$(SUBMAKE) all unit-build corpus-build
+	@$(RUN_TESTS); $(MAKE) --no-print-directory drift || rc=1; exit $$rc
+check-asan: ## all tests with address and undefined behaviour sanitizers
+	@scripts/install-deps
+	@$(SUBMAKE) FLAVOUR=asan test
+check-valgrind: ## unit tests under valgrind
+	@scripts/install-deps
+	@$(SUBMAKE) unit-build
+	@scripts/run-checks --valgrind $(CHECK_BINS)
+fuzz: ## fuzz each target for FUZZ_SECONDS (default 60); finds in build/fuzz
+	@scripts/install-deps
+	@$(SUBMAKE) FLAVOUR=fuzz corpus-build
+	@scripts/run-fuzz $(FUZZ_SECONDS) \
+	        $(FUZZ_SRC:tests/fuzz/%.c=$(BUILD)/fuzz/fuzz/%)
+fuzz-corpus: ## saved fuzz inputs through each target, once, with sanitizers
+	@$(SUBMAKE) FLAVOUR=asan corpus
+
+# For scripts/check-drift: what the lists above name, found or not.
+.PHONY: lists
+lists:
+	@printf '%s\n' $(foreach d,common:COMMON ipc:IPC supervisor:SUPERVISOR \
+	        workers:WORKERS workers:LIBRARY workers/front:FRONT tests/sim:SIM,$(addprefix \
+	        $(firstword $(subst :, ,$(d)))/,$($(lastword $(subst :, \
+	        ,$(d)))))) $(CHECKS:%=tests/check_%) $(FUZZERS:%=tests/fuzz/fuzz_%)
+
+# --- static checks -----------------------------------------------------------
+FORMATTED = $(shell find common ipc supervisor workers tests -name '*.[ch]')
+SHELL_SCRIPTS = $(shell grep -lE '^\#!/bin/(ba)?sh' scripts/* .ci/* 2>/dev/null)
+PYTHON_SCRIPTS = $(shell grep -lE '^\#!.*python3' scripts/* 2>/dev/null; \
+                 find tests -name '*.py')
+# Test programs are left to the compilers: check's macros blow the analysers'
+# path counts up, and what they'd find the tests do on purpose.
+TIDY_SRC := $(PROGRAM_SRC) $(SIM_SRC)
+# cppcheck doesn't know the cleanup attribute and sees leaks where it works.
+CPPCHECK := cppcheck -q -j2 --std=c11 --language=c --library=posix \
+            --enable=warning,performance,portability --inline-suppr \
+            --suppress=missingInclude --suppress=missingIncludeSystem \
+            --suppress=memleak --suppress=resourceLeak \
+            --error-exitcode=1 -D_GNU_SOURCE -DCOMFYMUX_VERSION='""' -I. \
+            --cppcheck-build-dir=$(BUILD)/lint/cppcheck
+
+.PHONY: format
+format: ## put all C files into form
+	@clang-format -i $(FORMATTED)
+
+.PHONY: lint lint-objects lint-tidy lint-cppcheck lint-format lint-python \
+        lint-shell
+lint: ## formatting, layers, warnings of gcc and clang, static analysers
+	@scripts/install-deps
+	@scripts/run-steps $(BUILD)/log \
+	        format '$(MAKE) -s lint-format' \
+	        layers 'scripts/check-layers' \
+	        gcc '$(SUBMAKE) -ks FLAVOUR=lint-gcc STRICT=1 lint-objects' \
+	        clang '$(SUBMAKE) -ks FLAVOUR=lint-clang STRICT=1 lint-objects' \
+	        clang-tidy '$(SUBMAKE) -ks FLAVOUR=lint-clang STRICT=1 lint-tidy' \
+	        cppcheck '$(MAKE) -s lint-cppcheck' \
+	        shellcheck '$(MAKE) -s lint-shell' \
+	        python '$(MAKE) -s lint-python'
+lint-objects: $(call objs,$(ALL_SRC))
+# A result stands until the file, one of its headers (so the object has been
+# made anew) or the list of checks changes.
+lint-tidy: $(TIDY_SRC:%.c=$(BUILD)/lint/tidy/%.ok)
+$(BUILD)/lint/tidy/%.ok: %.c $(OBJ)/%.o .clang-tidy
+	@mkdir -p $(@D)
+	@clang-tidy --quiet --warnings-as-errors='*' $< -- $(CFLAGS_ALL) \
+	        2>$@.log >&2 || { cat $@.log; exit 1; }
+	@touch $@
+lint-cppcheck:
+	@mkdir -p $(BUILD)/lint/cppcheck
+	@$(CPPCHECK) $(TIDY_SRC)
+lint-format:
+	@printf '%s\n' $(FORMATTED) | \
+	        xargs -P2 -n20 clang-format --dry-run -Werror
+lint-shell:
+	@shellcheck $(SHELL_SCRIPTS)
+# Compiled, not run, and without leaving __pycache__ behind.
+lint-python:
+	@python3 -c 'import sys; [compile(open(f).read(), f, "exec") \
+	        for f in sys.argv[1:]]' $(PYTHON_SCRIPTS)
+
+# --- the rest ----------------------------------------------------------------
+.PHONY: bench chaos install deb clean help
+bench: ## measure latency, memory and throughput
+chaos: ## kill processes at random under load, check that nothing is lost
+install: ## install below DESTDIR and PREFIX
+deb: ## a Debian package
+bench chaos install deb:
+	@echo "make $@: not there yet" >&2; exit 1
+clean: ## remove build/
+	rm -rf $(BUILD)
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' \
+	        $(firstword $(MAKEFILE_LIST))
