@@ -1,0 +1,75 @@
+/*
+ * log.h - the process's log: levels, one sink, repeats rate-limited.
+ *
+ * A line reads `level role[pid] module: text (key=value ...)`. The text never
+ * holds secrets or the contents of workflows. Bytes from peers are escaped
+ * before they are printed.
+ *
+ * Writing never blocks and never kills: a sink that is full or closed costs
+ * the line, and the next one that gets through tells how many were lost. Not
+ * for several threads at once. System calls used, for whoever writes a filter:
+ * getpid, fstat, write, pwritev2, poll, sendto, open, close, socket, connect,
+ * rt_sigprocmask, rt_sigpending, rt_sigtimedwait.
+ */
+#ifndef COMMON_LOG_H
+#define COMMON_LOG_H
+
+#include "common/error.h"
+#include "common/macros.h"
+
+#define LOG_LINE_MAX 2048 /* bytes of one line, longer ones are cut */
+
+/* A message (same module, same format) is written LOG_REPEAT_MAX times within
+ * LOG_REPEAT_WINDOW_MS; what comes on top is counted, and told as one line
+ * when the window is over. Debug lines are never folded. */
+#define LOG_REPEAT_MAX       10
+#define LOG_REPEAT_WINDOW_MS 10000
+#define LOG_REPEAT_SLOTS     32 /* messages watched at a time */
+
+enum log_level {
+	LOG_LEVEL_ERROR,
+	LOG_LEVEL_WARN,
+	LOG_LEVEL_INFO,
+	LOG_LEVEL_DEBUG,
+	LOG_LEVEL_COUNT
+};
+
+enum log_sink {
+	LOG_TO_STDERR,
+	LOG_TO_SYSLOG,
+};
+
+/* `role` ("comfymuxd", "worker") must be static. Before the first call the log
+ * goes to stderr at level info. */
+void log_open(const char *role, enum log_sink sink, enum log_level level);
+void log_set_level(enum log_level level);
+enum log_level log_get_level(void);
+/* "error", "warn", "info", "debug"; -1 for others. */
+int log_level_from_name(const char *name);
+
+/* Tells now what was folded or lost; for the end of a process and for a timer
+ * in a quiet one. */
+void log_flush(void);
+/* Where the syslog socket is, instead of /dev/log; must be static. Before
+ * log_open(). */
+void log_set_syslog_path(const char *path);
+
+/* `module` and `fmt` must be static: repeats are known by them. */
+void log_write(enum log_level level, const char *module, const char *fmt, ...)
+	ATTR_PRINTF(3, 4);
+
+#define log_error(module, ...) log_write(LOG_LEVEL_ERROR, module, __VA_ARGS__)
+#define log_warn(module, ...)  log_write(LOG_LEVEL_WARN, module, __VA_ARGS__)
+#define log_info(module, ...)  log_write(LOG_LEVEL_INFO, module, __VA_ARGS__)
+#define log_debug(module, ...)                                                 \
+	do {                                                                   \
+		if (log_get_level() >= LOG_LEVEL_DEBUG)                        \
+			log_write(LOG_LEVEL_DEBUG, module, __VA_ARGS__);       \
+	} while (0)
+
+/* Printable copy of peer bytes for messages: control characters and invalid
+ * UTF-8 become \xNN, cut to `max` bytes with "..."; points into one of four
+ * rotating static buffers of 256 bytes. */
+const char *log_safe(const char *p, size_t n);
+
+#endif
