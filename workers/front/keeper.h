@@ -1,0 +1,66 @@
+/*
+ * keeper.h - the user's end of a session: numbers what is asked, keeps each
+ * request until it is answered, and replays the unanswered ones, with the
+ * worker's records, to a successor when the worker dies.
+ *
+ * What a worker recorded ("about to submit prompt X") survives it, so that the
+ * successor looks that prompt up instead of submitting again.
+ */
+#ifndef WORKERS_FRONT_KEEPER_H
+#define WORKERS_FRONT_KEEPER_H
+
+#include <ev.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/config.h"
+#include "common/error.h"
+#include "common/span.h"
+
+#define KEEPER_REQUESTS_MAX  1024  /* unanswered, at once */
+#define KEEPER_RECORDS_MAX   64    /* kept per request */
+#define KEEPER_FAULTS_MAX    2     /* crashes that one request may cause */
+#define KEEPER_EARLY_DEATHS  3     /* workers in a row that never got ready */
+#define KEEPER_READY_MS      10000 /* for a worker to get ready */
+#define KEEPER_PENDING_BYTES (64u << 20) /* of unanswered requests */
+#define KEEPER_REBUS_MS_MIN  200   /* looking for a supervisor again ... */
+#define KEEPER_REBUS_MS_MAX  10000 /* ... doubles up to this */
+
+struct keeper;
+
+struct keeper_handlers {
+	/* Bytes that belong to a request; more may follow. */
+	void (*on_output)(void *user, uint64_t line, struct span bytes);
+	/* The answer; the request is done. Exactly once per request. */
+	void (*on_response)(void *user, uint64_t line, struct span bytes);
+	/* The session is over: no worker can be had. Unanswered requests stay
+	 * unanswered; `err` says why. The keeper may be freed in it. */
+	void (*on_gone)(void *user, const struct error *err);
+	/* Something for the user's eyes. */
+	void (*on_log)(void *user, struct span text);
+};
+
+struct keeper_config {
+	const struct config *cfg; /* must outlive the keeper */
+	const char *kind;         /* "run", "mcp" ... */
+	bool comfyui_named;       /* the user named the URL himself */
+	int bus_fd; /* connected to the supervisor, consumed; -1: none */
+	const char *no_bus; /* why there is none, for the user; may be NULL */
+};
+
+/* Starts the session and its worker. `loop` must be the default loop (child
+ * watchers work on no other). NULL with `err` set on failure. */
+struct keeper *keeper_new(struct ev_loop *loop, const struct keeper_config *kc,
+                          const struct keeper_handlers *h, void *user,
+                          struct error *err);
+/* Ends the session: the worker sees EOF. NULL is fine; returns NULL. */
+struct keeper *keeper_free(struct keeper *k);
+
+/* Hands a request to the worker; its number, or 0 with `err` set. `path` (may
+ * be NULL) is the one path that the worker may ask to have written for it. */
+uint64_t keeper_request(struct keeper *k, struct span payload, const char *path,
+                        struct error *err);
+/* The user doesn't want it any more; on_response still follows. */
+void keeper_cancel(struct keeper *k, uint64_t line);
+
+#endif

@@ -1,0 +1,45 @@
+/*
+ * comfymux - the command line: a table of commands, one file each.
+ */
+#include "workers/front/cli.h"
+
+#include <locale.h>
+#include <signal.h>
+
+/* clang-format off */
+static const struct cli_command commands[] = {
+	{"run", "FILE", 1, 1,
+	 CLI_OPT(JSON) | CLI_OPT(TIMEOUT) | CLI_OPT(SET),
+	 "Run a workflow, show its progress, print its outputs.", cmd_run},
+	{"submit", "FILE", 1, 1,
+	 CLI_OPT(JSON) | CLI_OPT(SET) | CLI_OPT(HOLD),
+	 "Queue a workflow and print its prompt id.", cmd_submit},
+	{"watch", "[PROMPT_ID]", 0, 1,
+	 CLI_OPT(JSON) | CLI_OPT(TIMEOUT),
+	 "Show the progress of a prompt, or of all of yours.", cmd_watch},
+	{"cancel", "PROMPT_ID", 1, 1, CLI_OPT(JSON),
+	 "Take a prompt out of the queue, or interrupt it.", cmd_cancel},
+	{"queue", "", 0, 0, CLI_OPT(JSON),
+	 "List what runs and waits.", cmd_queue},
+	{"history", "", 0, 0, CLI_OPT(JSON) | CLI_OPT(LIMIT),
+	 "List your prompts: queued and running, then the newest.", cmd_history},
+	{"download", "NAME", 1, 1,
+	 CLI_OPT(JSON) | CLI_OPT(OUTPUT) | CLI_OPT(SUBFOLDER) | CLI_OPT(TYPE) |
+	 CLI_OPT(OVERWRITE),
+	 "Fetch an output file from ComfyUI.", cmd_download},
+	{"status", "", 0, 0, CLI_OPT(JSON),
+	 "Show the supervisor's state.", cmd_status},
+	{"reconnect", "", 0, 0, CLI_OPT(JSON),
+	 "Have the supervisor open its WebSocket anew.", cmd_reconnect},
+	{NULL, NULL, 0, 0, 0, NULL, NULL},
+};
+/* clang-format on */
+
+int main(int argc, char **argv)
+{
+	/* For the width of what is drawn; the rest is UTF-8 throughout. */
+	(void)setlocale(LC_CTYPE, "");
+	/* A reader that goes away is an error of write(), not our death. */
+	(void)signal(SIGPIPE, SIG_IGN);
+	return cli_main(commands, argc, argv);
+}

@@ -1,0 +1,157 @@
+/*
+ * out.c - see out.h.
+ */
+#include "workers/front/out.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+
+static void on_writable(struct ev_loop *loop, ev_io *w, int revents);
+
+/* A terminal's O_NONBLOCK is its open file's, which the shell shares: a file
+ * of our own may have it. */
+static int reopen_terminal(int fd)
+{
+	char path[32];
+
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, O_WRONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+}
+
+void out_init(struct out *o, struct ev_loop *loop, int fd, size_t max)
+{
+	struct stat st;
+
+	*o = (struct out){.loop = loop, .fd = fd};
+	buf_init(&o->queue, max);
+	if (isatty(fd)) {
+		int own = reopen_terminal(fd);
+
+		if (own >= 0) {
+			o->fd = own;
+			o->own_fd = true;
+		}
+	} else if (fstat(fd, &st) == 0) {
+		o->is_socket = S_ISSOCK(st.st_mode);
+		o->is_file = S_ISREG(st.st_mode);
+	}
+	ev_io_init(&o->io, on_writable, o->fd, EV_WRITE);
+}
+
+void out_deinit(struct out *o)
+{
+	if (!o->loop)
+		return;
+	ev_io_stop(o->loop, &o->io);
+	buf_deinit(&o->queue);
+	if (o->own_fd)
+		(void)close(o->fd);
+	*o = (struct out){.fd = -1};
+}
+
+static bool writable_now(const struct out *o)
+{
+	struct pollfd p = {.fd = o->fd, .events = POLLOUT};
+
+	return poll(&p, 1, 0) > 0;
+}
+
+/* One write that cannot block. */
+static ssize_t write_some(struct out *o)
+{
+	size_t n = o->queue.len;
+
+	if (o->is_socket)
+		return send(o->fd, o->queue.data, n,
+		            MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (!o->is_file && !o->own_fd) {
+		/* POLLOUT on a pipe promises room for PIPE_BUF bytes. */
+		if (!writable_now(o)) {
+			errno = EAGAIN;
+			return -1;
+		}
+		if (n > PIPE_BUF)
+			n = PIPE_BUF;
+	}
+	return write(o->fd, o->queue.data, n);
+}
+
+static void break_off(struct out *o, int error)
+{
+	o->broken = true;
+	o->error = error;
+	buf_reset(&o->queue);
+	ev_io_stop(o->loop, &o->io);
+	if (o->on_broken)
+		o->on_broken(o->user);
+}
+
+static void flush(struct out *o)
+{
+	while (o->queue.len > 0) {
+		ssize_t n = write_some(o);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN) {
+			ev_io_start(o->loop, &o->io);
+			return;
+		}
+		if (n < 0) {
+			break_off(o, errno);
+			return;
+		}
+		buf_consume(&o->queue, (size_t)n);
+	}
+	ev_io_stop(o->loop, &o->io);
+}
+
+static void on_writable(struct ev_loop *loop, ev_io *w, int revents)
+{
+	struct out *o = container_of(w, struct out, io);
+
+	flush(o);
+	if (!o->broken && o->queue.len == 0 && o->on_drained)
+		o->on_drained(o->user);
+}
+
+int out_write(struct out *o, const void *data, size_t len)
+{
+	int r;
+
+	if (o->broken)
+		return -EPIPE;
+	r = buf_append(&o->queue, data, len);
+	if (r < 0) {
+		/* What is queued already is whole and stays. */
+		o->queue.failed = false;
+		return r;
+	}
+	if (!ev_is_active(&o->io))
+		flush(o);
+	return o->broken ? -EPIPE : 0;
+}
+
+void out_finish(struct out *o, int timeout_ms)
+{
+	int64_t until = clock_ms() + timeout_ms;
+
+	while (!o->broken && o->queue.len > 0) {
+		struct pollfd p = {.fd = o->fd, .events = POLLOUT};
+		int64_t left = until - clock_ms();
+
+		if (left <= 0)
+			return;
+		if (poll(&p, 1, (int)left) < 0 && errno != EINTR)
+			return;
+		flush(o);
+	}
+}
