@@ -25,31 +25,46 @@ MAKEFLAGS += --no-builtin-rules
 # --- inventory ---------------------------------------------------------------
 # One line a module; dependencies go common <- ipc <- supervisor, workers.
 
-COMMON := backoff buf clock comfy_api comfy_cancel comfy_event comfy_reply \
+COMMON := backoff base64 buf clock comfy_api comfy_cancel comfy_event comfy_reply \
           config config_doc config_parse config_place config_value error \
           fdutil http http_request json_number json_parse json_span log map \
           progress progress_history progress_json progress_log \
           progress_nodes resolve url uuid workflow
 IPC    := channel client client_connect conn creds frame lines listener \
           message message_build
-SUPERVISOR := client_queue eventlog hub ops options prompt_fsm queue \
-          reconcile state_dir store subscription supervisor tracker upstream \
-          upstream_fsm
-WORKERS := worker link follow execute request
+SUPERVISOR := client_queue early eventlog hub life life_begin life_cancel \
+          life_end ops ops_query options peer polling position poster \
+          prompt_fsm queue reconcile state_dir store store_checkpoint \
+          store_open stream subscription supervisor tell tracker upstream \
+          upstream_fsm upstream_socket upstream_tls
+WORKERS := worker remote_file link link_http poller follow cancel execute \
+           execute_submit request request_run request_query request_view \
+           jsonrpc mcp mcp_call mcp_describe mcp_files mcp_methods mcp_outputs \
+           mcp_progress mcp_resources mcp_result mcp_session mcp_uri \
+           mcp_version tool_admin tool_args tool_ask tool_execute tool_files \
+           tool_files_of tool_query tool_table tool_workflow
 FRONT  := ask autostart bars cli files keeper out result session show spawn \
           cmd_run cmd_submit cmd_watch cmd_cancel cmd_queue cmd_history \
-          cmd_download cmd_reconnect cmd_status
-SIM    := sim_main sim_server sim_engine sim_nodes sim_http sim_control \
-          sim_journal sim_faults
+          cmd_download cmd_reconnect cmd_status cmd_mcp mcp_lines
+SIM    := sim_main sim_options sim_loop sim_text sim_journal sim_stats \
+          sim_server sim_server_http sim_server_ws sim_clients sim_events \
+          sim_value sim_nodes sim_node_table sim_validate sim_validate_input \
+          sim_queue sim_cache sim_graph sim_exec sim_exec_node sim_run \
+          sim_behave_image sim_behave_model sim_behave_test sim_image \
+          sim_files sim_http sim_http_prompt sim_http_files sim_http_jobs \
+          sim_control sim_faults sim_emit
 
-CHECKS := backoff buf clock comfy_api comfy_event config error fdutil http \
-          json_span log map progress replay resolve url uuid workflow \
+CHECKS := backoff base64 buf clock comfy_api comfy_event comfy_reply config error fdutil http \
+          json_number json_span log map progress progress_fold replay \
+          resolve url uuid workflow \
           channel client conn creds frame lines listener message \
-          client_queue eventlog prompt_fsm queue reconcile state_dir store \
-          subscription tracker upstream_fsm \
-          follow request bars files out progress_log
+          client_queue eventlog options prompt_fsm queue reconcile state_dir store \
+          subscription tracker upstream upstream_fsm upstream_socket \
+          upstream_tls \
+          link follow execute request bars files out progress_log \
+          jsonrpc mcp_progress mcp_resources mcp_session tool_args
 FUZZERS := comfy_event json_span lines message config url progress workflow \
-          channel comfy_reply
+          channel comfy_reply jsonrpc tool_args
 
 # libcomfymux: these, and what they need of the other lists.
 LIBRARY :=
@@ -105,10 +120,10 @@ LDFLAGS_ALL = $(LDHARDEN) $(LDOPT_$(FLAVOUR)) $(LDFLAGS)
 STRICT_FLAG = $(if $(STRICT),-Werror)
 
 LIBS_COMMON := -lcurl -lcares -lcjson -linih -lev -lm
-LIBS_comfymuxd := -lwebsockets -lsqlite3 $(LIBS_COMMON)
+LIBS_comfymuxd := -lwebsockets -lssl -lcrypto -lsqlite3 $(LIBS_COMMON)
 LIBS_comfymux-worker := $(LIBS_COMMON)
 LIBS_comfymux := -lcjson -linih -lev -lm
-LIBS_comfysim := -lwebsockets -lcjson -lz -lm
+LIBS_comfysim := -lwebsockets -lz -lm
 LIBS_CHECK = $(shell pkg-config --libs check)
 
 # Modules that are not written yet are left out. To be removed at the end, so
@@ -130,7 +145,12 @@ MAIN_SRC   := $(call present,supervisor/main.c workers/main.c \
 PROGRAM_SRC := $(COMMON_SRC) $(IPC_SRC) $(SUPERVISOR_SRC) $(WORKERS_SRC) \
                $(FRONT_SRC) $(LIBRARY_SRC) $(MAIN_SRC)
 ALL_SRC    := $(PROGRAM_SRC) $(SIM_SRC) $(CHECK_SRC) $(FUZZ_SRC) \
-              tests/runner.c tests/script_server.c tests/fuzz/driver.c
+              tests/runner.c tests/script_server.c tests/ws_server.c \
+              tests/fuzz/driver.c
+# V=1 shows whole commands.
+Q   := $(if $(V),,@)
+SAY := @echo ' '
+
 objs = $(patsubst %.c,$(OBJ)/%.o,$(1))
 
 # The same phase: a program is built once its main() is there.
@@ -158,22 +178,25 @@ $(BIN)/comfysim: $(call objs,$(SIM_SRC)) $(LIB)/libcommon.a
 
 $(PROGRAMS:%=$(BIN)/%):
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o %.a,$^) $(LIBS_$(@F))
+	$(SAY) LINK $@
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o %.a,$^) $(LIBS_$(@F))
 
 $(LIB)/libcommon.a: $(call objs,$(COMMON_SRC))
 $(LIB)/libipc.a: $(call objs,$(IPC_SRC))
 $(LIB)/libsupervisor.a: $(call objs,$(SUPERVISOR_SRC))
 $(LIB)/libworkers.a: $(call objs,$(WORKERS_SRC))
-$(LIB)/libfront.a: $(call objs,$(FRONT_SRC))
+# The keeper of an MCP session takes a line apart when no worker can answer it.
+$(LIB)/libfront.a: $(call objs,$(FRONT_SRC)) $(OBJ)/workers/jsonrpc.o
 # Made anew each time: ar would keep a module that has left the list.
 $(LIB)/%.a:
 	@mkdir -p $(@D)
 	@rm -f $@
-	ar rcs $@ $(filter %.o,$^)
+	$(Q)ar rcs $@ $(filter %.o,$^)
 
 $(OBJ)/%.o: %.c $(OBJ)/flags
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) $(STRICT_FLAG) -MMD -MP -c -o $@ $<
+	$(SAY) CC $<
+	$(Q)$(CC) $(CFLAGS_ALL) $(STRICT_FLAG) -MMD -MP -c -o $@ $<
 
 # The library is one object whose only global names are those that comfymux.h
 # exports (visibility "default", all else is hidden): so neither form of it can
@@ -223,9 +246,11 @@ FUZZ_BINS := $(FUZZ_SRC:tests/fuzz/%.c=$(FUZZBIN)/%)
             tests/fuzz/driver.c)
 
 $(TESTBIN)/check_%: $(OBJ)/tests/check_%.o $(OBJ)/tests/runner.o \
-        $(OBJ)/tests/script_server.o $(TEST_LIBS)
+        $(OBJ)/tests/script_server.o $(OBJ)/tests/ws_server.o \
+        $(OBJ)/tests/worker_fakes.o $(TEST_LIBS)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_CHECK) $(LIBS_comfymuxd)
+	$(SAY) LINK $@
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_CHECK) $(LIBS_comfymuxd)
 
 # libFuzzer brings its own main(); the other flavours have the driver, which
 # runs saved inputs.
@@ -299,6 +324,10 @@ CPPCHECK := cppcheck -q -j2 --std=c11 --language=c --library=posix \
             --suppress=memleak --suppress=resourceLeak \
             --error-exitcode=1 -D_GNU_SOURCE -DCOMFYMUX_VERSION='""' -I. \
             --cppcheck-build-dir=$(BUILD)/lint/cppcheck
+
+.PHONY: docs
+docs: ## rewrite what is generated: the tables of ipc/PROTOCOL.md ...
+	@for g in scripts/gen-*; do [ ! -x $$g ] || $$g || exit 1; done
 
 .PHONY: format
 format: ## put all C files into form

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -103,4 +104,68 @@ int autostart_connect(const struct config *cfg, struct error *err)
 	if (fd < 0 && !started)
 		(void)error_set(err, ERR_UNREACHABLE, "%s", why.text);
 	return fd;
+}
+
+/* Nothing of ours may stay open in it: whoever waits for our end waits for the
+ * end of all who hold our stdout. Handlers of ours would write to descriptors
+ * that mean something else by then. */
+static ATTR_NORETURN void start_apart(const struct config *cfg, int report)
+{
+	struct error err = ERROR_NULL;
+	sigset_t none;
+	int null;
+
+	for (int s = 1; s < NSIG; s++)
+		(void)signal(s, SIG_DFL);
+	(void)sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+	report = dup2(report, 3);
+	if (report < 0)
+		_exit(1);
+	(void)close_range(4, ~0u, 0);
+	(void)fcntl(report, F_SETFD, FD_CLOEXEC);
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 ||
+	    dup2(null, 2) < 0)
+		_exit(1);
+	if (start_supervisor(cfg, &err) < 0)
+		(void)!write(report, err.text, strlen(err.text));
+	_exit(0);
+}
+
+int autostart_begin(const struct config *cfg, struct error *err)
+{
+	cleanup_close int mine = -1, theirs = -1;
+	sigset_t all, before;
+	int pipefd[2];
+	pid_t pid;
+
+	if (!wanted(cfg))
+		return error_set(err, ERR_UNREACHABLE, "none is running");
+	if (pipe2(pipefd, O_CLOEXEC) < 0)
+		return error_set_errno(err, errno, "cannot make a pipe");
+	mine = pipefd[0];
+	theirs = pipefd[1];
+	(void)sigfillset(&all);
+	(void)sigprocmask(SIG_SETMASK, &all, &before);
+	pid = fork();
+	if (pid == 0)
+		start_apart(cfg, theirs);
+	(void)sigprocmask(SIG_SETMASK, &before, NULL);
+	if (pid < 0)
+		return error_set_errno(err, errno, "cannot fork");
+	return steal_fd(&mine);
+}
+
+bool autostart_finish(int fd, struct error *err)
+{
+	char text[ERROR_TEXT_MAX];
+	ssize_t n = read(fd, text, sizeof(text) - 1);
+
+	(void)close(fd);
+	if (n <= 0)
+		return true;
+	text[n] = '\0';
+	(void)error_set(err, ERR_UNREACHABLE, "%s", text);
+	return false;
 }

@@ -110,5 +110,6 @@ int cmd_history(struct cli *cli);
 int cmd_download(struct cli *cli);
 int cmd_reconnect(struct cli *cli);
 int cmd_status(struct cli *cli);
+int cmd_mcp(struct cli *cli);
 
 #endif

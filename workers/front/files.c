@@ -21,6 +21,21 @@ struct file {
 	char *temporary, *final;
 };
 
+/* O_NONBLOCK: a FIFO must not hold us up before we see that it is one. */
+int files_open(const char *path, struct error *err)
+{
+	cleanup_close int fd =
+		open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return error_set_errno(err, errno, "cannot read %s", path);
+	if (!S_ISREG(st.st_mode))
+		return error_set(err, ERR_INVALID, "%s is no regular file",
+		                 path);
+	return steal_fd(&fd);
+}
+
 void files_init(struct files *f)
 {
 	list_init(&f->open);

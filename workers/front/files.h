@@ -18,6 +18,9 @@ struct files {
 	size_t count;
 };
 
+/* Opens a regular file for reading; the caller closes it. */
+int files_open(const char *path, struct error *err);
+
 void files_init(struct files *f);
 /* Drops what is not complete. Safe twice. */
 void files_deinit(struct files *f);

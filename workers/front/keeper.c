@@ -20,6 +20,7 @@
 #include "common/log.h"
 #include "ipc/channel.h"
 #include "ipc/client.h"
+#include "workers/front/autostart.h"
 #include "workers/front/files.h"
 #include "workers/front/spawn.h"
 
@@ -46,6 +47,7 @@ struct keeper {
 	size_t pending_count, pending_bytes;
 	uint64_t next_line;
 	struct files files;
+	struct buf session; /* the worker's record of itself, the latest */
 	/* the worker */
 	pid_t pid; /* 0: none */
 	ev_child child;
@@ -53,11 +55,15 @@ struct keeper {
 	ev_io reader, writer;
 	ev_timer ready_timer;
 	bool ready, exited, reading_over;
-	int status; /* of its end */
+	bool paused; /* nothing is read from it */
+	bool ended;  /* keeper_end() */
+	int status;  /* of its end */
 	unsigned early_deaths;
 	/* looking for a supervisor */
 	ev_timer rebus;
 	double rebus_s;
+	ev_io starting; /* a supervisor; active while that goes on */
+	ev_tstamp start_failed;
 	bool *freed; /* set when a callback frees the keeper */
 };
 
@@ -107,6 +113,16 @@ static void pending_record(struct pending *p, struct span bytes)
 	if (buf_append(b, bytes.p, bytes.n) < 0)
 		log_error("keeper", "out of memory for a record (line=%llu)",
 		          (unsigned long long)p->line);
+}
+
+static void session_record(struct keeper *k, struct span bytes)
+{
+	buf_reset(&k->session);
+	if (buf_append(&k->session, bytes.p, bytes.n) < 0) {
+		log_error("keeper", "the session's record (%zu bytes) is lost",
+		          bytes.n);
+		buf_reset(&k->session);
+	}
 }
 
 /* --- sending ------------------------------------------------------------- */
@@ -200,23 +216,49 @@ static void answer_file(struct keeper *k, enum channel_type type, uint64_t line,
 	send_frame(k, type, line, span_make(b.data, b.len), fd);
 }
 
-/* The worker may have written only what its request's own user named. */
+/* Only what its request's own user named. */
+static int check_open(struct keeper *k, const struct pending *p,
+                      const char *path, bool write, struct error *err)
+{
+	struct span request;
+
+	if (!p)
+		return error_set(err, ERR_NOT_FOUND,
+		                 "the request is answered already");
+	if (!k->h.may_open)
+		return write && p->path
+		               ? 0
+		               : error_set(err, ERR_DENIED,
+		                           "this request names no file to "
+		                           "write");
+	request = span_make(p->payload.data, p->payload.len);
+	return path && k->h.may_open(k->user, request, path)
+	               ? 0
+	               : error_set(err, ERR_DENIED,
+	                           "this request doesn't name the file");
+}
+
 static void on_open(struct keeper *k, const struct pending *p, struct json body,
                     uint64_t token)
 {
 	struct error err = ERROR_NULL;
-	cleanup_free char *name = NULL;
-	bool overwrite = false;
+	cleanup_free char *name = json_string_dup(json_get(body, "name"), 4096);
+	cleanup_free char *path = json_string_dup(json_get(body, "path"), 4096);
+	cleanup_close int reading = -1;
+	bool write = false, overwrite = false;
 	int fd = -1;
 
-	name = json_string_dup(json_get(body, "name"), 4096);
+	(void)json_bool(json_get(body, "write"), &write);
 	(void)json_bool(json_get(body, "overwrite"), &overwrite);
-	if (!p || !p->path)
-		(void)error_set(&err, ERR_DENIED,
-		                "this request names no file to write");
-	else
-		(void)files_create(&k->files, token, p->path, name ? name : "",
-		                   overwrite, &fd, &err);
+	if (check_open(k, p, path, write, &err) == 0) {
+		if (write)
+			(void)files_create(&k->files, token,
+			                   k->h.may_open ? path : p->path,
+			                   name ? name : "", overwrite, &fd,
+			                   &err);
+		else
+			fd = reading = files_open(path, &err);
+	}
 	answer_file(k, CHANNEL_FILE, p ? p->line : 0, token,
 	            fd < 0 ? &err : NULL, NULL, fd);
 }
@@ -289,6 +331,69 @@ static void look_for_bus(struct keeper *k)
 	ev_timer_start(k->loop, &k->rebus);
 }
 
+/* Looks once, and tells the worker what came of it. */
+static void answer_bus(struct keeper *k, const char *why)
+{
+	struct error err = ERROR_NULL;
+	int fd = client_connect(k->kc.cfg, NULL, &err);
+
+	if (fd >= 0) {
+		ev_timer_stop(k->loop, &k->rebus);
+		k->rebus_s = KEEPER_REBUS_MS_MIN / 1000.0;
+	}
+	send_frame(k, CHANNEL_BUS, 0,
+	           fd >= 0 ? SPAN_NULL : SPAN(why ? why : err.text), fd);
+	if (fd >= 0)
+		(void)close(fd);
+}
+
+static void on_started(struct ev_loop *loop, ev_io *w, int revents)
+{
+	struct keeper *k = container_of(w, struct keeper, starting);
+	struct error err = ERROR_NULL;
+	int fd = w->fd;
+	bool ok;
+
+	ev_io_stop(loop, w);
+	ok = autostart_finish(fd, &err);
+	if (!ok)
+		k->start_failed = ev_now(loop);
+	answer_bus(k, ok ? NULL : err.text);
+}
+
+/* Starts a supervisor if there is none and that is wanted; the worker hears of
+ * it later. */
+static void start_bus(struct keeper *k)
+{
+	struct error err = ERROR_NULL;
+	int fd = client_connect(k->kc.cfg, NULL, &err);
+	bool again = k->start_failed == 0. ||
+	             ev_now(k->loop) - k->start_failed > KEEPER_RESTART_S;
+
+	if (fd >= 0) {
+		(void)close(fd);
+	} else if (err.code == ERR_UNREACHABLE && again &&
+	           !ev_is_active(&k->starting)) {
+		fd = autostart_begin(k->kc.cfg, &err);
+		if (fd >= 0) {
+			ev_io_set(&k->starting, fd, EV_READ);
+			ev_io_start(k->loop, &k->starting);
+			return;
+		}
+	}
+	answer_bus(k, NULL);
+}
+
+static void on_want_bus(struct keeper *k, struct span how)
+{
+	if (span_eq_str(how, "start"))
+		start_bus(k);
+	else if (span_eq_str(how, "look"))
+		answer_bus(k, NULL);
+	else
+		look_for_bus(k);
+}
+
 /* --- the worker ---------------------------------------------------------- */
 
 static void on_frame(struct keeper *k, const struct channel_frame *f)
@@ -306,6 +411,8 @@ static void on_frame(struct keeper *k, const struct channel_frame *f)
 			k->h.on_output(k->user, f->line, f->payload);
 		break;
 	case CHANNEL_RECORD:
+		if (f->line == 0)
+			session_record(k, f->payload);
 		p = pending_find(k, f->line);
 		if (p)
 			pending_record(p, f->payload);
@@ -322,7 +429,7 @@ static void on_frame(struct keeper *k, const struct channel_frame *f)
 		on_file_frame(k, f);
 		break;
 	case CHANNEL_WANT_BUS:
-		look_for_bus(k);
+		on_want_bus(k, f->payload);
 		break;
 	case CHANNEL_LOG:
 		k->h.on_log(k->user, f->payload);
@@ -333,50 +440,69 @@ static void on_frame(struct keeper *k, const struct channel_frame *f)
 	}
 }
 
-static void on_readable(struct ev_loop *loop, ev_io *w, int revents)
+/* Frames that came whole. False: the keeper is gone, paused, or done with this
+ * worker. */
+static bool take_frames(struct keeper *k)
 {
-	struct keeper *k = container_of(w, struct keeper, reader);
 	struct channel_frame f;
 	struct error err = ERROR_NULL;
 	bool freed = false;
-	int r = channel_read(&k->channel);
+	int n;
 
 	k->freed = &freed;
-	for (;;) {
-		int n = channel_next(&k->channel, &f, &err);
-
-		if (n == 0)
-			break;
+	while (!k->paused && (n = channel_next(&k->channel, &f, &err)) != 0) {
 		if (n < 0) {
 			log_error("keeper", "the worker sent garbage: %s",
 			          err.text);
 			(void)kill(k->pid, SIGKILL);
-			r = -EPROTO;
+			k->channel.eof = true;
 			break;
 		}
 		on_frame(k, &f);
 		if (f.fd >= 0)
 			(void)close(f.fd);
 		if (freed)
-			return;
+			return false;
 	}
 	k->freed = NULL;
-	if (r < 0 || k->channel.eof) {
-		ev_io_stop(loop, &k->reader);
-		ev_io_stop(loop, &k->writer);
-		k->reading_over = true;
-		worker_check_end(k);
-	}
+	return !k->paused;
+}
+
+/* What had come was taken: is more to be expected? */
+static void reading_done(struct keeper *k)
+{
+	if (!k->channel.eof)
+		return;
+	ev_io_stop(k->loop, &k->reader);
+	ev_io_stop(k->loop, &k->writer);
+	k->reading_over = true;
+	worker_check_end(k);
+}
+
+static void on_readable(struct ev_loop *loop, ev_io *w, int revents)
+{
+	struct keeper *k = container_of(w, struct keeper, reader);
+	int r = channel_read(&k->channel);
+
+	if (r < 0)
+		k->channel.eof = true;
+	if (take_frames(k))
+		reading_done(k);
 }
 
 static void on_writable(struct ev_loop *loop, ev_io *w, int revents)
 {
 	struct keeper *k = container_of(w, struct keeper, writer);
 
+	size_t before = channel_queued(&k->channel);
+
 	/* A worker that is gone is noticed by the reader, after what it still
 	 * had to say. */
 	if (channel_flush(&k->channel) < 0 || !channel_wants_write(&k->channel))
 		ev_io_stop(loop, &k->writer);
+	if (k->h.on_room && before >= KEEPER_BACKLOG_LOW &&
+	    channel_queued(&k->channel) < KEEPER_BACKLOG_LOW)
+		k->h.on_room(k->user);
 }
 
 static void on_child(struct ev_loop *loop, ev_child *w, int revents)
@@ -427,31 +553,71 @@ static void log_obituary(const struct keeper *k)
 		         (int)k->pid, WEXITSTATUS(k->status));
 }
 
+/* Gives a request up. */
+static void request_fail(struct keeper *k, struct pending *p,
+                         const struct error *err)
+{
+	cleanup_buf struct buf request = p->payload;
+	uint64_t line = p->line;
+
+	/* pending_free() counts and frees it. */
+	k->pending_bytes -= request.len;
+	buf_init(&p->payload, CHANNEL_PAYLOAD_MAX);
+	pending_free(k, p);
+	if (k->h.on_failed) {
+		k->h.on_failed(k->user, span_make(request.data, request.len),
+		               err);
+	} else {
+		cleanup_buf struct buf b = BUF_INIT(REPLY_MAX);
+
+		(void)buf_puts(&b, "{\"ok\":false,\"error\":{\"type\":"
+		                   "\"internal\"");
+		(void)buf_json_key(&b, "message");
+		(void)buf_json_string(&b, err->text, strlen(err->text));
+		(void)buf_puts(&b, "}}");
+		k->h.on_response(k->user, line, span_make(b.data, b.len));
+	}
+}
+
 /* Answers the requests that crashed two workers. False: a callback freed the
  * keeper. */
 static bool blame(struct keeper *k)
 {
 	struct list *it, *next;
+	struct error err = ERROR_NULL;
 	bool freed = false;
 
+	(void)error_set(&err, ERR_INTERNAL,
+	                "this request crashed the worker twice; it is not "
+	                "tried again");
 	k->freed = &freed;
 	list_for_each_safe (it, next, &k->pending) {
-		static const char text[] =
-			"{\"ok\":false,\"error\":{\"type\":\"internal\","
-			"\"message\":\"this request crashed the worker twice; "
-			"it is not tried again\"}}";
 		struct pending *p = list_entry(it, struct pending, node);
-		uint64_t line = p->line;
 
 		if (++p->faults < KEEPER_FAULTS_MAX)
 			continue;
-		pending_free(k, p);
-		k->h.on_response(k->user, line, SPAN(text));
+		request_fail(k, p, &err);
 		if (freed)
 			return false;
 	}
 	k->freed = NULL;
 	return true;
+}
+
+/* The session is over; `err` NULL: as it should be. */
+static void give_up(struct keeper *k, const struct error *err)
+{
+	bool freed = false;
+
+	k->freed = &freed;
+	while (err && k->h.on_failed && !list_empty(&k->pending)) {
+		request_fail(k, list_first(&k->pending, struct pending, node),
+		             err);
+		if (freed)
+			return;
+	}
+	k->freed = NULL;
+	k->h.on_gone(k->user, err);
 }
 
 static void worker_clear(struct keeper *k)
@@ -474,6 +640,11 @@ static void worker_check_end(struct keeper *k)
 
 	if (!k->exited || !k->reading_over)
 		return;
+	if (k->ended && WIFEXITED(k->status) && WEXITSTATUS(k->status) == 0) {
+		worker_clear(k);
+		give_up(k, NULL);
+		return;
+	}
 	log_obituary(k);
 	k->early_deaths = k->ready ? 0 : k->early_deaths + 1;
 	if (is_fault(k->status) && !blame(k))
@@ -484,12 +655,12 @@ static void worker_check_end(struct keeper *k)
 		                "%u workers in a row died before they were "
 		                "ready; see their messages above",
 		                k->early_deaths);
-		k->h.on_gone(k->user, &err);
+		give_up(k, &err);
 		return;
 	}
 	bus = client_connect(k->kc.cfg, NULL, NULL);
 	if (worker_start(k, bus, &err) < 0)
-		k->h.on_gone(k->user, &err);
+		give_up(k, &err);
 }
 
 /* Consumes bus_fd. */
@@ -520,12 +691,18 @@ static int worker_start(struct keeper *k, int bus_fd, struct error *err)
 	(void)steal_fd(&mine);
 	ev_io_init(&k->reader, on_readable, k->channel.fd, EV_READ);
 	ev_io_init(&k->writer, on_writable, k->channel.fd, EV_WRITE);
-	ev_io_start(k->loop, &k->reader);
+	if (!k->paused)
+		ev_io_start(k->loop, &k->reader);
 	ev_timer_set(&k->ready_timer, KEEPER_READY_MS / 1000.0, 0.);
 	ev_timer_start(k->loop, &k->ready_timer);
 	send_hello(k, bus >= 0);
+	if (k->session.len > 0)
+		send_frame(k, CHANNEL_RECORD, 0,
+		           span_make(k->session.data, k->session.len), -1);
 	list_for_each (it, &k->pending)
 		send_request(k, list_entry(it, struct pending, node));
+	if (k->ended)
+		send_frame(k, CHANNEL_END, 0, SPAN_NULL, -1);
 	return 0;
 }
 
@@ -554,6 +731,8 @@ struct keeper *keeper_new(struct ev_loop *loop, const struct keeper_config *kc,
 	files_init(&k->files);
 	ev_timer_init(&k->ready_timer, on_not_ready, 0., 0.);
 	ev_timer_init(&k->rebus, on_rebus, 0., 0.);
+	ev_io_init(&k->starting, on_started, -1, EV_READ);
+	buf_init(&k->session, KEEPER_SESSION_MAX);
 	if (worker_start(k, kc->bus_fd, err) < 0)
 		return keeper_free(k);
 	return k;
@@ -566,7 +745,12 @@ struct keeper *keeper_free(struct keeper *k)
 	if (k->freed)
 		*k->freed = true;
 	ev_timer_stop(k->loop, &k->rebus);
+	if (ev_is_active(&k->starting)) {
+		ev_io_stop(k->loop, &k->starting);
+		(void)close(k->starting.fd);
+	}
 	worker_clear(k);
+	buf_deinit(&k->session);
 	while (!list_empty(&k->pending))
 		pending_free(k, list_first(&k->pending, struct pending, node));
 	free(k);
@@ -626,4 +810,33 @@ void keeper_cancel(struct keeper *k, uint64_t line)
 	p->cancelled = true;
 	if (k->pid > 0 && !k->exited && !k->reading_over)
 		send_frame(k, CHANNEL_CANCEL, line, SPAN_NULL, -1);
+}
+
+void keeper_end(struct keeper *k)
+{
+	k->ended = true;
+	if (k->pid > 0 && !k->exited && !k->reading_over)
+		send_frame(k, CHANNEL_END, 0, SPAN_NULL, -1);
+}
+
+void keeper_pause(struct keeper *k, bool paused)
+{
+	if (k->paused == paused)
+		return;
+	k->paused = paused;
+	if (k->pid == 0 || k->reading_over)
+		return;
+	if (paused) {
+		ev_io_stop(k->loop, &k->reader);
+		return;
+	}
+	ev_io_start(k->loop, &k->reader);
+	/* What had come before the pause lies in the channel, and no event
+	 * would tell of it. */
+	ev_feed_event(k->loop, &k->reader, EV_READ);
+}
+
+size_t keeper_backlog(const struct keeper *k)
+{
+	return channel_queued(&k->channel);
 }

@@ -28,14 +28,30 @@
 
 struct keeper;
 
+#define KEEPER_RESTART_S   30 /* after a supervisor that didn't come up */
+#define KEEPER_SESSION_MAX (64u << 10) /* bytes of the session's own record */
+
 struct keeper_handlers {
 	/* Bytes that belong to a request; more may follow. */
 	void (*on_output)(void *user, uint64_t line, struct span bytes);
 	/* The answer; the request is done. Exactly once per request. */
 	void (*on_response)(void *user, uint64_t line, struct span bytes);
-	/* The session is over: no worker can be had. Unanswered requests stay
-	 * unanswered; `err` says why. The keeper may be freed in it. */
+	/* The session is over: no worker can be had, `err` says why; or, after
+	 * keeper_end(), the worker is through (`err` NULL). The keeper may be
+	 * freed in it. */
 	void (*on_gone)(void *user, const struct error *err);
+	/* A request that will not be answered: it crashed its workers, or
+	 * on_gone follows. It is not the keeper's any more. NULL: answered in
+	 * the words of the command line (the first case) or not at all. */
+	void (*on_failed)(void *user, struct span request,
+	                  const struct error *err);
+	/* Whether the worker may have this file opened for this request, to be
+	 * read or written. NULL: only to be written, and only the path that
+	 * came with the request. */
+	bool (*may_open)(void *user, struct span request, const char *path);
+	/* What waited for the worker to take it is below the mark again (see
+	 * keeper_backlog). May be NULL. */
+	void (*on_room)(void *user);
 	/* Something for the user's eyes. */
 	void (*on_log)(void *user, struct span text);
 };
@@ -62,5 +78,16 @@ uint64_t keeper_request(struct keeper *k, struct span payload, const char *path,
                         struct error *err);
 /* The user doesn't want it any more; on_response still follows. */
 void keeper_cancel(struct keeper *k, uint64_t line);
+
+/* No request will come: the worker answers what it can and leaves; on_gone
+ * follows. */
+void keeper_end(struct keeper *k);
+/* Nothing is read from the worker while it is paused; so what it has to say
+ * stays with it. Allowed inside the handlers. */
+void keeper_pause(struct keeper *k, bool paused);
+/* Bytes that wait for the worker to take them. on_room comes once they have
+ * fallen below KEEPER_BACKLOG_LOW. */
+#define KEEPER_BACKLOG_LOW (64u << 10)
+size_t keeper_backlog(const struct keeper *k);
 
 #endif

@@ -27,6 +27,8 @@ static const struct cli_command commands[] = {
 	 CLI_OPT(JSON) | CLI_OPT(OUTPUT) | CLI_OPT(SUBFOLDER) | CLI_OPT(TYPE) |
 	 CLI_OPT(OVERWRITE),
 	 "Fetch an output file from ComfyUI.", cmd_download},
+	{"mcp", "", 0, 0, 0,
+	 "Serve MCP on stdin and stdout, for an agent or an IDE.", cmd_mcp},
 	{"status", "", 0, 0, CLI_OPT(JSON),
 	 "Show the supervisor's state.", cmd_status},
 	{"reconnect", "", 0, 0, CLI_OPT(JSON),

@@ -14,6 +14,8 @@
 
 #include "common/clock.h"
 
+#define KEEP_BYTES 65536 /* of memory, while nothing is queued */
+
 static void on_writable(struct ev_loop *loop, ev_io *w, int revents);
 
 /* A terminal's O_NONBLOCK is its open file's, which the shell shares: a file
@@ -67,11 +69,11 @@ static bool writable_now(const struct out *o)
 /* One write that cannot block. */
 static ssize_t write_some(struct out *o)
 {
-	size_t n = o->queue.len;
+	const char *data = o->queue.data + o->written;
+	size_t n = out_queued(o);
 
 	if (o->is_socket)
-		return send(o->fd, o->queue.data, n,
-		            MSG_DONTWAIT | MSG_NOSIGNAL);
+		return send(o->fd, data, n, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (!o->is_file && !o->own_fd) {
 		/* POLLOUT on a pipe promises room for PIPE_BUF bytes. */
 		if (!writable_now(o)) {
@@ -81,14 +83,24 @@ static ssize_t write_some(struct out *o)
 		if (n > PIPE_BUF)
 			n = PIPE_BUF;
 	}
-	return write(o->fd, o->queue.data, n);
+	return write(o->fd, data, n);
+}
+
+static void drop_queue(struct out *o)
+{
+	/* A large answer's memory is not kept for the next small one. */
+	if (o->queue.cap > KEEP_BYTES)
+		buf_deinit(&o->queue);
+	else
+		buf_reset(&o->queue);
+	o->written = 0;
 }
 
 static void break_off(struct out *o, int error)
 {
 	o->broken = true;
 	o->error = error;
-	buf_reset(&o->queue);
+	drop_queue(o);
 	ev_io_stop(o->loop, &o->io);
 	if (o->on_broken)
 		o->on_broken(o->user);
@@ -96,7 +108,7 @@ static void break_off(struct out *o, int error)
 
 static void flush(struct out *o)
 {
-	while (o->queue.len > 0) {
+	while (out_queued(o) > 0) {
 		ssize_t n = write_some(o);
 
 		if (n < 0 && errno == EINTR)
@@ -109,8 +121,9 @@ static void flush(struct out *o)
 			break_off(o, errno);
 			return;
 		}
-		buf_consume(&o->queue, (size_t)n);
+		o->written += (size_t)n;
 	}
+	drop_queue(o);
 	ev_io_stop(o->loop, &o->io);
 }
 
@@ -119,7 +132,7 @@ static void on_writable(struct ev_loop *loop, ev_io *w, int revents)
 	struct out *o = container_of(w, struct out, io);
 
 	flush(o);
-	if (!o->broken && o->queue.len == 0 && o->on_drained)
+	if (!o->broken && out_queued(o) == 0 && o->on_drained)
 		o->on_drained(o->user);
 }
 
@@ -129,6 +142,12 @@ int out_write(struct out *o, const void *data, size_t len)
 
 	if (o->broken)
 		return -EPIPE;
+	/* Moved up once what is out is the larger part, so each byte is moved
+	 * about once however small the pieces are that the reader takes. */
+	if (o->written > out_queued(o) || len > o->queue.max - o->queue.len) {
+		buf_consume(&o->queue, o->written);
+		o->written = 0;
+	}
 	r = buf_append(&o->queue, data, len);
 	if (r < 0) {
 		/* What is queued already is whole and stays. */
@@ -144,7 +163,7 @@ void out_finish(struct out *o, int timeout_ms)
 {
 	int64_t until = clock_ms() + timeout_ms;
 
-	while (!o->broken && o->queue.len > 0) {
+	while (!o->broken && out_queued(o) > 0) {
 		struct pollfd p = {.fd = o->fd, .events = POLLOUT};
 		int64_t left = until - clock_ms();
 

@@ -24,6 +24,7 @@ struct out {
 	bool broken; /* EPIPE or another error: nothing is written any more */
 	int error;   /* that errno */
 	struct buf queue;
+	size_t written;                 /* bytes at its front that are out */
 	void (*on_drained)(void *user); /* may be NULL */
 	void (*on_broken)(void *user);  /* may be NULL */
 	void *user;
@@ -39,7 +40,7 @@ int out_write(struct out *o, const void *data, size_t len);
 /* Bytes that wait. */
 static inline size_t out_queued(const struct out *o)
 {
-	return o->queue.len;
+	return o->queue.len - o->written;
 }
 /* Runs nothing but this output until all is written, it breaks, or
  * `timeout_ms` have passed: for the last words before the exit. */

@@ -82,6 +82,8 @@ static void reset_signals(void)
 static ATTR_NORETURN void child_exec(char *const argv[], int fd3, int fd4,
                                      int report, bool detach)
 {
+	int null;
+
 	/* Move what is passed on out of the way of its own targets first. */
 	if (fd3 >= 0)
 		fd3 = fcntl(fd3, F_DUPFD_CLOEXEC, FIRST_FREE_FD);
@@ -90,13 +92,12 @@ static ATTR_NORETURN void child_exec(char *const argv[], int fd3, int fd4,
 	report = fcntl(report, F_DUPFD_CLOEXEC, FIRST_FREE_FD);
 	if (report < 0)
 		_exit(127);
-	if (detach) {
-		int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-		if (null < 0 || setsid() < 0 || chdir("/") < 0 ||
-		    dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0)
-			child_fail(report);
-	}
+	/* The user's stdio is the keeper's alone; a worker has but stderr. */
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0)
+		child_fail(report);
+	if (detach && (setsid() < 0 || chdir("/") < 0 || dup2(null, 2) < 0))
+		child_fail(report);
 	if (place_fd(fd3, CHANNEL_SESSION_FD) < 0 ||
 	    place_fd(fd4, CHANNEL_BUS_FD) < 0)
 		child_fail(report);

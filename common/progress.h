@@ -1,0 +1,175 @@
+/*
+ * progress.h - ExecutionProgress: events, or a history entry, folded into the
+ * state of one prompt. Pure.
+ *
+ * The truth it tells:
+ * - a node is completed when it ran to its end (progress_state finished, or
+ *   the next node starts, or executed), not only when it had an output; nodes
+ *   answered from the cache are in cached_nodes, once, and not in
+ *   completed_nodes;
+ * - current_node_progress is value/max of the current node and never runs
+ *   backwards within it (a node may change `max`, recording 03);
+ * - several nodes may run at once and nodes may appear at run time
+ *   (recording 13): current_node is the one that was heard of last and still
+ *   runs;
+ * - a node that is answered within the run, because it equals another of the
+ *   same prompt, did not run and is not in execution_cached: it is in neither
+ *   list (recording 27: `executed` without a start);
+ * - the end is `executing` with node null. execution_success comes earlier,
+ *   when history is not yet readable (28);
+ * - an execution_error is noted and decides at the end, unless
+ *   execution_success follows or it is of type ExecutionBlocked, which stops a
+ *   branch and not the prompt (18). History agrees by section 4 of the
+ *   recordings' README: execution_interrupted in its messages is an
+ *   interrupt (07), execution_error there is a failure, even beside a
+ *   status_str of success (19), and a blocked branch is not recorded there.
+ *
+ * What is folded twice changes nothing, so a snapshot and the events around it
+ * may overlap.
+ */
+#ifndef COMMON_PROGRESS_H
+#define COMMON_PROGRESS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/comfy_event.h"
+#include "common/json_span.h"
+
+#define PROGRESS_NODES_MAX   20000      /* nodes remembered per prompt */
+#define PROGRESS_OUTPUTS_MAX (8u << 20) /* bytes of outputs kept, all nodes */
+#define PROGRESS_ERROR_MAX   4096       /* bytes of an error's message */
+#define PROGRESS_ID_MAX      256        /* bytes of a prompt's id */
+/* Bytes of a node's id: one that is made at run time grows with each level of
+ * expansion ("4.0.0.3.0.0.2"), so a loop of a hundred turns has long ones. */
+#define PROGRESS_NODE_ID_MAX 1024
+
+enum cmx_status {
+	CMX_QUEUED,
+	CMX_EXECUTING,
+	CMX_COMPLETED,
+	CMX_FAILED,
+};
+
+enum cmx_method {
+	CMX_WEBSOCKET,
+	CMX_POLLING,
+};
+
+/* A list of node ids, decoded UTF-8, in order of completion. */
+struct cmx_nodes {
+	size_t count;
+	char **ids;
+};
+
+/* Why a prompt failed. All NULL while there is no error. */
+struct cmx_error {
+	char *node_id; /* may be NULL or "" when no node is to blame */
+	char *message; /* trailing white space removed, cut to a bound */
+	char *type;    /* the exception's type, or lost, deleted, interrupted,
+	                  cancelled, rejected, unreachable, timeout */
+};
+
+/* ExecutionProgress of the contract. Read-only for everybody but progress.c;
+ * valid until the next call on its `struct progress`. */
+struct cmx_progress {
+	const char *prompt_id;
+	enum cmx_status status;
+	enum cmx_method method;            /* how the latest news came */
+	const char *current_node;          /* NULL: none */
+	double current_node_progress;      /* 0 to 1 */
+	double current_value, current_max; /* steps; max 0: not known */
+	int64_t queue_position; /* prompts ahead; 0 when running; -1 unknown */
+	struct cmx_nodes completed_nodes, cached_nodes;
+	const char *outputs; /* JSON object text: node id -> output, as sent */
+	size_t outputs_len;
+	bool outputs_truncated; /* PROGRESS_OUTPUTS_MAX, or memory, was reached
+	                         */
+	bool nodes_truncated;   /* a node was left out: PROGRESS_NODES_MAX,
+	                           PROGRESS_NODE_ID_MAX, or memory */
+	struct cmx_error error;
+};
+
+struct progress;
+
+/* What a call changed; a set of bits. */
+enum progress_change {
+	PROGRESS_SAME = 0,
+	PROGRESS_STEP = 1 << 0, /* value of the current node only */
+	PROGRESS_NODE = 1 << 1, /* a node started, ended, or was cached */
+	PROGRESS_OUTPUT = 1 << 2,
+	PROGRESS_QUEUE = 1 << 3,  /* queue position */
+	PROGRESS_STATUS = 1 << 4, /* queued -> executing */
+	PROGRESS_END = 1 << 5,    /* completed or failed: final */
+	PROGRESS_ERROR = 1 << 6,  /* an error was noted, or proved harmless by
+	                             the success that followed; not the end */
+	/* `executing` null came: whoever owns the prompt may now ask history
+	 * where the stream had a gap; without one this state is the result. */
+	PROGRESS_EXECUTION_OVER = 1 << 7,
+};
+
+/* A queued prompt. NULL when out of memory or the id is longer than
+ * PROGRESS_ID_MAX. */
+struct progress *progress_new(const char *prompt_id);
+/* NULL is fine. Returns NULL. */
+struct progress *progress_free(struct progress *p);
+
+const struct cmx_progress *progress_get(const struct progress *p);
+static inline bool progress_ended(const struct progress *p)
+{
+	const struct cmx_progress *c = progress_get(p);
+
+	return c->status == CMX_COMPLETED || c->status == CMX_FAILED;
+}
+
+/* Folds an event of this prompt (the caller has matched prompt_id; `executing`
+ * with a node and no prompt_id, sent on reconnect, is taken too). Returns a
+ * set of progress_change. Events after the end change nothing. `executing`
+ * null ends the prompt: failed if an error stands or it was interrupted,
+ * completed otherwise. Sets method to websocket when it changes anything. */
+unsigned progress_fold_event(struct progress *p, const struct comfy_event *ev);
+
+/* Folds the history entry (the object under the prompt's id). It ends the
+ * prompt with the verdict of section 4, takes the entry's outputs and
+ * execution_cached, and marks as completed the nodes that ran according to
+ * `outputs` and `meta`. An entry of a wrong shape changes nothing and returns
+ * PROGRESS_SAME. An end that was reached by events is not changed, but for
+ * outputs that were missing. */
+unsigned progress_fold_history(struct progress *p, struct json entry,
+                               enum cmx_method method);
+
+/* From GET /queue: pending with `ahead` prompts before it, or running. Never
+ * takes an executing prompt back to queued. */
+unsigned progress_fold_queued(struct progress *p, int64_t ahead,
+                              enum cmx_method method);
+unsigned progress_fold_running(struct progress *p, enum cmx_method method);
+
+/* How news will come, where none has come yet to tell. */
+void progress_set_method(struct progress *p, enum cmx_method method);
+
+/* Ends the prompt as failed for a reason of ours: type is one of lost,
+ * deleted, interrupted, cancelled, rejected, unreachable, timeout or an
+ * exception's type; node_id may be NULL. */
+unsigned progress_fail(struct progress *p, const char *type,
+                       const char *message, const char *node_id);
+
+/* Takes over a state told by somebody else (a snapshot off the bus): the JSON
+ * written by progress_to_json. Never runs backwards: what is already known
+ * stays known. Wrong shapes are ignored field by field. */
+unsigned progress_fold_snapshot(struct progress *p, struct json snapshot);
+
+enum progress_json {
+	PROGRESS_JSON_NO_OUTPUTS = 1 << 0, /* leave `outputs` out */
+	PROGRESS_JSON_RESULT = 1 << 1,     /* "progress_method" for "method" */
+};
+/* Appends the ExecutionProgress object: prompt_id, status, current_node,
+ * current_node_progress, queue_position, completed_nodes, cached_nodes,
+ * outputs, error, method. Members without a value (no current node, unknown
+ * position, no error) are left out. 0 or what buf_append says. */
+int progress_to_json(const struct progress *p, unsigned flags, struct buf *out);
+
+const char *cmx_status_name(enum cmx_status s); /* "queued" ... */
+const char *cmx_method_name(enum cmx_method m); /* "websocket", "polling" */
+
+#endif

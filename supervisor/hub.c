@@ -1,0 +1,307 @@
+/*
+ * hub.c - see hub.h: the door, and the turns of the loop. What concerns one
+ * client is in peer.c.
+ */
+#include "supervisor/hub.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "supervisor/hub_impl.h"
+#include "supervisor/supervisor.h"
+
+/* --- the door ------------------------------------------------------------- */
+
+/* A line that says why, to one who is not let in. A fresh socket takes it. */
+static void turn_away(struct hub *h, int fd, const struct error *err)
+{
+	struct buf line = BUF_INIT(4096);
+
+	h->sv->counters.clients_refused++;
+	log_warn("hub", "client turned away: %s", err->text);
+	if (reply_error(&line, SPAN_NULL, err, SPAN_NULL) == 0)
+		(void)send(fd, line.data, line.len,
+		           MSG_NOSIGNAL | MSG_DONTWAIT);
+	buf_deinit(&line);
+}
+
+static int check_room(struct hub *h, const struct creds *creds,
+                      bool is_operator, struct error *err)
+{
+	size_t max = (size_t)h->sv->cfg.max_clients;
+	struct tenant *tenant;
+
+	if (h->peer_count >= max)
+		return error_set(err, ERR_LIMIT,
+		                 "the supervisor has %zu clients already "
+		                 "(max_clients); try again later",
+		                 h->peer_count);
+	if (is_operator)
+		return 0;
+	tenant = tracker_find_tenant(&h->sv->tracker, creds->uid);
+	if (tenant && tenant->peer_count >= max / HUB_TENANT_SHARE)
+		return error_set(err, ERR_LIMIT,
+		                 "uid %u has %zu connections already, which "
+		                 "is its share of max_clients",
+		                 (unsigned)creds->uid, tenant->peer_count);
+	return 0;
+}
+
+static bool is_operator(const struct supervisor *sv, const struct creds *creds)
+{
+	return creds->uid == 0 || creds->uid == sv->uid ||
+	       (sv->has_operator_group &&
+	        creds_in_group(creds, sv->operator_gid));
+}
+
+static void let_in(struct hub *h, int fd_)
+{
+	cleanup_close int fd = fd_;
+	struct error err = ERROR_NULL;
+	struct creds creds = {0};
+	bool operator_;
+
+	if (creds_get(&creds, fd, &err) < 0) {
+		turn_away(h, fd, &err);
+		return;
+	}
+	operator_ = is_operator(h->sv, &creds);
+	if (check_room(h, &creds, operator_, &err) < 0) {
+		turn_away(h, fd, &err);
+		creds_deinit(&creds);
+		return;
+	}
+	/* Consumes fd and creds. */
+	if (peer_new(h, steal_fd(&fd), &creds, operator_, &err) < 0)
+		log_error("hub", "client dropped: %s", err.text);
+}
+
+static void on_pause_over(struct ev_loop *loop, ev_timer *w, int revents)
+{
+	struct hub *h = w->data;
+
+	if (h->listener.fd >= 0)
+		ev_io_start(loop, &h->acceptor);
+}
+
+/* One a turn: a crowd at the door delays nobody inside. */
+static void on_accept(struct ev_loop *loop, ev_io *w, int revents)
+{
+	struct hub *h = w->data;
+	int fd = listener_accept(&h->listener);
+
+	if (fd >= 0) {
+		let_in(h, fd);
+		return;
+	}
+	if (fd == -EAGAIN)
+		return;
+	log_warn("hub", "accepting pauses: %s", strerror(-fd));
+	ev_io_stop(loop, w);
+	ev_timer_set(&h->pause, HUB_PAUSE_S, 0.);
+	ev_timer_start(loop, &h->pause);
+}
+
+/* --- turns ---------------------------------------------------------------- */
+
+/* Moves all of `from` to the head `to`. */
+static void list_take(struct list *to, struct list *from)
+{
+	list_init(to);
+	if (list_empty(from))
+		return;
+	*to = *from;
+	to->next->prev = to;
+	to->prev->next = to;
+	list_init(from);
+}
+
+/* Lines that did not fit into their client's turn. Runs each time round the
+ * loop, whatever else is going on. */
+static void on_backlog(struct ev_loop *loop, ev_idle *w, int revents)
+{
+	struct hub *h = w->data;
+	struct list turn;
+
+	list_take(&turn, &h->backlog);
+	while (!list_empty(&turn)) {
+		struct peer *p = list_first(&turn, struct peer, backlog);
+
+		list_del(&p->backlog);
+		peer_work(p);
+	}
+	if (list_empty(&h->backlog) && list_empty(&h->dirty))
+		ev_idle_stop(loop, w);
+}
+
+/* Just before the loop waits: what this turn has produced is written. */
+static void on_flush(struct ev_loop *loop, ev_prepare *w, int revents)
+{
+	struct hub *h = w->data;
+	struct list turn;
+
+	list_take(&turn, &h->dirty);
+	while (!list_empty(&turn)) {
+		struct peer *p = list_first(&turn, struct peer, dirty);
+
+		list_del(&p->dirty);
+		peer_write(p);
+	}
+	/* Some have more than a turn's work: don't wait. */
+	if (!list_empty(&h->dirty))
+		ev_idle_start(loop, &h->backlog_runner);
+}
+
+void hub_sweep(struct hub *h, int64_t now_ms)
+{
+	struct list *it, *next;
+	struct peer *p;
+
+	list_for_each_safe (it, next, &h->stalled) {
+		p = list_entry(it, struct peer, stalled);
+		if (now_ms - p->stalled_ms < HUB_STALL_MS)
+			continue;
+		h->sv->counters.clients_shed++;
+		peer_close(p, "it takes nothing that is sent to it");
+	}
+}
+
+/* --- sessions ------------------------------------------------------------- */
+
+static bool session_id_fits(const char *id)
+{
+	size_t n = strlen(id);
+
+	return n >= 2 && n < HUB_SESSION_MAX - 5 && id[0] == 's' &&
+	       id[1] != '0' && strspn(id + 1, "0123456789") == n - 1;
+}
+
+static void end_session(struct hub *h, struct peer *p)
+{
+	if (p->session.id[0] == '\0')
+		return;
+	(void)map_remove(&h->sessions, p->session.id, strlen(p->session.id));
+	p->session = (struct session){0};
+}
+
+void hub_detach(struct hub *h, struct peer *p)
+{
+	end_session(h, p);
+}
+
+/* The session that is to be resumed under its id, if that may be: it is free,
+ * or a connection of the same user holds it, which then loses it. */
+static bool resume(struct hub *h, struct peer *p, const char *want)
+{
+	unsigned long long n;
+	struct peer *holder;
+	unsigned restarts = 0;
+
+	if (!session_id_fits(want))
+		return false;
+	holder = map_get(&h->sessions, want, strlen(want));
+	if (holder && holder->creds.uid != p->creds.uid)
+		return false;
+	if (holder) {
+		restarts = holder->session.restarts;
+		end_session(h, holder);
+	}
+	memcpy(p->session.id, want, strlen(want) + 1);
+	p->session.restarts = restarts + 1;
+	n = strtoull(want + 1, NULL, 10);
+	if (n >= h->next_session)
+		h->next_session = n + 1;
+	return true;
+}
+
+int hub_attach(struct hub *h, struct peer *p, const char *kind,
+               const char *want, struct error *err)
+{
+	end_session(h, p);
+	if (!resume(h, p, want))
+		(void)snprintf(p->session.id, sizeof(p->session.id), "s%llu",
+		               (unsigned long long)h->next_session++);
+	p->session.kind = kind;
+	p->session.pid = p->conn.sender > 0 ? p->conn.sender : p->creds.pid;
+	if (map_add(&h->sessions, p->session.id, strlen(p->session.id), p) !=
+	    0) {
+		p->session = (struct session){0};
+		return error_set_nomem(err, "session");
+	}
+	log_info("hub", "session attached (id=%s kind=%s uid=%u pid=%d)",
+	         p->session.id, kind, (unsigned)p->creds.uid,
+	         (int)p->session.pid);
+	return 0;
+}
+
+/* --- beginning and end ---------------------------------------------------- */
+
+int hub_init(struct hub *h, struct supervisor *sv, struct error *err)
+{
+	*h = (struct hub){.sv = sv,
+	                  .listener = LISTENER_NULL,
+	                  .budget = {.max = HUB_LINES_BYTES_MAX},
+	                  .next_peer = 1,
+	                  .next_session = 1};
+	list_init(&h->peers);
+	list_init(&h->dirty);
+	list_init(&h->backlog);
+	list_init(&h->stalled);
+	h->idle_since_ms = clock_ms();
+	if (listener_init(&h->listener, sv->cfg.socket, sv->socket_mode, err) <
+	    0)
+		return -1;
+	ev_io_init(&h->acceptor, on_accept, h->listener.fd, EV_READ);
+	ev_timer_init(&h->pause, on_pause_over, 0., 0.);
+	ev_idle_init(&h->backlog_runner, on_backlog);
+	/* The highest: idle watchers else wait until nothing is pending. */
+	ev_set_priority(&h->backlog_runner, EV_MAXPRI);
+	ev_prepare_init(&h->flusher, on_flush);
+	h->acceptor.data = h->pause.data = h;
+	h->backlog_runner.data = h->flusher.data = h;
+	ev_io_start(sv->loop, &h->acceptor);
+	ev_prepare_start(sv->loop, &h->flusher);
+	return 0;
+}
+
+void hub_close_door(struct hub *h)
+{
+	if (h->listener.fd < 0)
+		return;
+	ev_io_stop(h->sv->loop, &h->acceptor);
+	ev_timer_stop(h->sv->loop, &h->pause);
+	listener_deinit(&h->listener);
+}
+
+bool hub_drained(const struct hub *h)
+{
+	struct list *it;
+	struct peer *p;
+
+	list_for_each (it, &h->peers) {
+		p = list_entry(it, struct peer, link);
+		if (conn_wants_write(&p->conn) || !client_queue_idle(&p->queue))
+			return false;
+	}
+	return true;
+}
+
+void hub_deinit(struct hub *h)
+{
+	if (!h->sv)
+		return;
+	hub_close_door(h);
+	while (!list_empty(&h->peers))
+		peer_close(list_first(&h->peers, struct peer, link), NULL);
+	ev_idle_stop(h->sv->loop, &h->backlog_runner);
+	ev_prepare_stop(h->sv->loop, &h->flusher);
+	map_deinit(&h->sessions);
+	h->sv = NULL;
+}

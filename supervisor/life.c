@@ -1,0 +1,264 @@
+/*
+ * life.c - see life.h: what follows from each event of a prompt's life. How it
+ * begins is in life_begin.c, how it ends in life_end.c.
+ */
+#include "supervisor/life.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "supervisor/life_impl.h"
+#include "supervisor/polling.h"
+#include "supervisor/position.h"
+#include "supervisor/poster.h"
+#include "supervisor/tell.h"
+
+static enum store_state store_state_of(enum prompt_state s)
+{
+	switch (s) {
+	case PROMPT_ACCEPTED:
+		return STORE_ACCEPTED;
+	case PROMPT_POSTING:
+	case PROMPT_CHECKING:
+		return STORE_POSTING;
+	case PROMPT_SUBMITTED:
+	case PROMPT_EXECUTING:
+		return STORE_SUBMITTED;
+	case PROMPT_ENDED:
+	case PROMPT_STATE_COUNT:
+		break;
+	}
+	return STORE_ENDED;
+}
+
+/* What the store doesn't learn is found out again after a restart: a prompt
+ * noted as POSTING is looked up. So a failure here loses nothing. */
+static void save_state(struct supervisor *sv, struct prompt *p)
+{
+	struct error err = ERROR_NULL;
+
+	if (store_set_state(sv->store, p->row, store_state_of(p->fsm.state),
+	                    p->remote_id, p->has_number ? &p->number : NULL,
+	                    &err) == 0)
+		return;
+	sv->counters.store_errors++;
+	log_error("life", "prompt %s: %s", p->id, err.text);
+}
+
+void life_reply(struct supervisor *sv, struct prompt *p,
+                const struct life_news *news)
+{
+	const char *status = cmx_status_name(progress_get(p->progress)->status);
+	struct buf result = BUF_INIT(LINE_MAX_BYTES);
+	struct wait *w;
+
+	list_del(&p->unanswered);
+	/* It was announced: from now on it is kept. */
+	p->fsm.hold = true;
+	if (list_empty(&p->waiters))
+		return;
+	(void)buf_printf(&result, "{\"prompt_id\":\"%s\",\"status\":\"%s\"",
+	                 p->id, status);
+	if (p->has_number)
+		(void)buf_printf(&result, ",\"number\":%.17g", p->number);
+	if (json_count(news->node_errors) > 0) {
+		(void)buf_puts(&result, ",\"node_errors\":");
+		(void)json_compact(&result, news->node_errors);
+	}
+	(void)buf_putc(&result, '}');
+	while (!list_empty(&p->waiters)) {
+		w = list_first(&p->waiters, struct wait, by_prompt);
+		life_answer(sv, w->peer, wait_id(w), p, &result, w->subscribe);
+		wait_free(w);
+	}
+	buf_deinit(&result);
+}
+
+void life_answer(struct supervisor *sv, struct peer *peer, struct span id,
+                 struct prompt *p, const struct buf *result, bool subscribe)
+{
+	struct error err = ERROR_NULL;
+
+	if (!buf_ok(result)) {
+		error_set_nomem(&err, "reply");
+		peer_refuse(peer, id, &err, SPAN_NULL);
+		return;
+	}
+	peer_reply(peer, id, span_make(result->data, result->len));
+	if (subscribe && tell_follow(sv, peer, p) != 0)
+		log_warn("life",
+		         "prompt %s is not subscribed to: client %llu has too "
+		         "many subscriptions",
+		         p->id, (unsigned long long)peer->number);
+}
+
+static void tell_submitted(struct supervisor *sv, struct prompt *p)
+{
+	char data[64] = "{}";
+
+	if (p->has_number)
+		(void)snprintf(data, sizeof(data), "{\"number\":%.17g}",
+		               p->number);
+	log_info("life", "prompt submitted (id=%s uid=%u)", p->id,
+	         (unsigned)p->tenant->uid);
+	tell_event(sv, p, EVENT_SUBMITTED, SPAN(data));
+}
+
+static void forget(struct supervisor *sv, struct prompt *p,
+                   const struct life_news *news, struct span extra)
+{
+	static const struct error away = {.code = ERR_UNREACHABLE,
+	                                  .text = "ComfyUI does not answer"};
+	const struct error *why = news->err ? news->err : &away;
+	struct error err = ERROR_NULL;
+	struct wait *w;
+
+	log_info("life", "prompt not accepted (id=%s uid=%u): %s", p->id,
+	         (unsigned)p->tenant->uid, why->text);
+	while (!list_empty(&p->waiters)) {
+		w = list_first(&p->waiters, struct wait, by_prompt);
+		peer_refuse(w->peer, wait_id(w), why, extra);
+		wait_free(w);
+	}
+	life_answer_cancels(p, "dequeued");
+	if (store_forget(sv->store, p->row, &err) < 0) {
+		sv->counters.store_errors++;
+		log_error("life", "prompt %s: %s", p->id, err.text);
+	}
+	tracker_drop(&sv->tracker, p);
+}
+
+/* Nobody but its submitter has heard of it, and he is told: it never was. */
+static bool reject_at_once(struct supervisor *sv, struct prompt *p,
+                           const struct life_news *news)
+{
+	struct buf extra = BUF_INIT(LINE_MAX_BYTES / 2);
+
+	if (p->fsm.why != PROMPT_END_REJECTED || list_empty(&p->unanswered) ||
+	    list_empty(&p->waiters))
+		return false;
+	if (!json_is(news->node_errors, JSON_NONE)) {
+		(void)buf_puts(&extra, "\"node_errors\":");
+		(void)json_compact(&extra, news->node_errors);
+	}
+	sv->counters.rejected++;
+	forget(sv, p, news,
+	       buf_ok(&extra) && extra.len > 0
+	               ? span_make(extra.data, extra.len)
+	               : SPAN_NULL);
+	buf_deinit(&extra);
+	return true;
+}
+
+/* A cancel came while the POST was under way. */
+static bool cancel_late(struct supervisor *sv, struct prompt *p)
+{
+	if (!p->cancel_wanted || p->fsm.state == PROMPT_POSTING ||
+	    p->fsm.state == PROMPT_CHECKING)
+		return true;
+	p->cancel_wanted = false;
+	if (p->fsm.state == PROMPT_ACCEPTED)
+		return life_event(sv, p, PROMPT_EV_DEQUEUED, NULL);
+	if (p->fsm.state != PROMPT_ENDED)
+		life_start_cancel(sv, p);
+	return true;
+}
+
+/* What the new state asks for besides the actions. */
+static void follow_up(struct supervisor *sv, struct prompt *p,
+                      enum prompt_state from)
+{
+	if (p->fsm.state == PROMPT_SUBMITTED && from != PROMPT_SUBMITTED)
+		positions_enter(sv, p);
+	if (prompt_fsm_outstanding(&p->fsm))
+		polling_watch(sv);
+}
+
+static void look_up(struct supervisor *sv, const struct prompt *p)
+{
+	reconcile_soon(&sv->reconcile,
+	               p->fsm.absent > 0 ? RECONCILE_SETTLE_MS : 0, clock_ms());
+	polling_arm(sv);
+}
+
+bool life_event(struct supervisor *sv, struct prompt *p, enum prompt_event ev,
+                const struct life_news *news)
+{
+	static const struct life_news none;
+	enum prompt_state from = p->fsm.state;
+	bool lives = true, moved;
+	unsigned todo;
+
+	if (!news)
+		news = &none;
+	todo = prompt_fsm_event(&p->fsm, ev, supervisor_link_up(sv));
+	moved = p->fsm.state != from;
+	if (moved) {
+		log_debug("life", "prompt %s: %s -> %s (event=%s)", p->id,
+		          prompt_state_name(from),
+		          prompt_state_name(p->fsm.state),
+		          prompt_event_name(ev));
+		tracker_moved(&sv->tracker, p, from, todo & PROMPT_DO_LINE);
+		follow_up(sv, p, from);
+	}
+	if (todo & PROMPT_DO_STORE)
+		save_state(sv, p);
+	if (todo & PROMPT_DO_REPLY)
+		life_reply(sv, p, news);
+	if (todo & PROMPT_DO_TELL)
+		tell_submitted(sv, p);
+	if (todo & PROMPT_DO_CHECK)
+		look_up(sv, p);
+	if (todo & PROMPT_DO_ASK)
+		reconcile_ask(&sv->reconcile, p);
+	if (todo & PROMPT_DO_FORGET) {
+		forget(sv, p, news, SPAN_NULL);
+		lives = false;
+	} else if (todo & PROMPT_DO_END) {
+		lives = !reject_at_once(sv, p, news);
+		if (lives)
+			life_end(sv, p, news);
+	}
+	if (moved && lives)
+		lives = cancel_late(sv, p);
+	if (moved) {
+		positions_changed(sv);
+		poster_kick(sv);
+	}
+	return lives;
+}
+
+void life_unreachable(struct supervisor *sv, const struct error *err)
+{
+	struct poster *po = &sv->poster;
+	struct life_news news = {.err = err};
+	struct list todo, *it, *next;
+	struct prompt *p;
+
+	/* Each leaves the list, or is put back. */
+	list_init(&todo);
+	list_for_each_safe (it, next, &po->unanswered) {
+		list_del(it);
+		list_append(&todo, it);
+	}
+	while (!list_empty(&todo)) {
+		p = list_first(&todo, struct prompt, unanswered);
+		list_del(&p->unanswered);
+		list_append(&po->unanswered, &p->unanswered);
+		if (p->fsm.state == PROMPT_ACCEPTED)
+			(void)life_event(sv, p, PROMPT_EV_UNREACHED, &news);
+		else if (p->fsm.state == PROMPT_CHECKING)
+			life_reply(sv, p, &news);
+	}
+}
+
+void life_abandoned(struct prompt *p)
+{
+	if (!list_empty(&p->waiters))
+		return;
+	/* Nobody is left to be told "not accepted". */
+	p->fsm.hold = true;
+	list_del(&p->unanswered);
+}

@@ -1,0 +1,48 @@
+/*
+ * life.h - the prompts' lives: what prompt_fsm decides is done here. Clients
+ * are told and answered, the store is written, requests are made.
+ */
+#ifndef SUPERVISOR_LIFE_H
+#define SUPERVISOR_LIFE_H
+
+#include "supervisor/supervisor.h"
+
+/* What came with an event. */
+struct life_news {
+	struct json entry;       /* HISTORY */
+	struct json node_errors; /* TAKEN, REFUSED */
+	const struct error *err; /* REFUSED, UNREACHED, UNANSWERED */
+	enum cmx_method method;  /* how it came to be known */
+};
+
+/* Something happened to the prompt. It may be gone afterwards: true if not. */
+bool life_event(struct supervisor *sv, struct prompt *p, enum prompt_event ev,
+                const struct life_news *news);
+
+/* A workflow for ComfyUI. */
+struct life_submission {
+	const char *prompt_id;
+	struct span workflow, extra_data;
+	bool hold, subscribe;
+};
+/* Accepts it and answers the request, now or later. -1 with `err` set: it was
+ * not accepted, the request is not answered. */
+int life_submit(struct supervisor *sv, struct peer *peer, struct span id,
+                const struct life_submission *s, struct error *err);
+/* Cancels the prompt and answers the request, now or later. */
+int life_cancel(struct supervisor *sv, struct peer *peer, struct span id,
+                struct prompt *p, struct error *err);
+/* ComfyUI doesn't answer: whoever waits for a POST's result is told what can
+ * be told. */
+void life_unreachable(struct supervisor *sv, const struct error *err);
+/* A request that waited is gone, unanswered: its client left. */
+void life_abandoned(struct prompt *p);
+
+/* Takes over what an earlier process left in the store. */
+int life_restore(struct supervisor *sv, struct error *err);
+/* Stores the results that wait for it. 0, or -1 if some still wait. */
+int life_save(struct supervisor *sv);
+/* Deletes what is beyond the bounds of retention, a bit at a time. */
+void life_prune(struct supervisor *sv, int64_t now_ms);
+
+#endif

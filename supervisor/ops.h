@@ -1,0 +1,34 @@
+/*
+ * ops.h - requests of clients: who may ask what, and the answers. Each op of
+ * messages.def has its handler here.
+ */
+#ifndef SUPERVISOR_OPS_H
+#define SUPERVISOR_OPS_H
+
+#include "supervisor/supervisor.h"
+
+#define OPS_HISTORY_DEFAULT 20
+#define OPS_HISTORY_MAX     1000
+/* A history reply leaves outputs out from here on. */
+#define OPS_HISTORY_BYTES (8u << 20)
+/* Prompts that a queue reply names. */
+#define OPS_QUEUE_MAX 20000
+
+/* One line of a client. */
+void ops_line(struct supervisor *sv, struct peer *peer, struct span line);
+
+/* The handlers that are not in ops.c. Each answers the request, or sets `err`
+ * and returns -1. */
+typedef int op_handler(struct supervisor *sv, struct peer *peer,
+                       const struct request *req, struct error *err);
+op_handler ops_progress, ops_queue, ops_history, ops_status; /* ops_query.c */
+
+/* The active prompt that a request names, if the client may see it. NULL with
+ * `err` set: not found, which is also what somebody else's is. */
+struct prompt *ops_find(struct supervisor *sv, const struct peer *peer,
+                        const struct request *req, struct error *err);
+/* Decodes a request's prompt_id; ERR_NOT_FOUND if no prompt can have it. */
+int ops_prompt_id(const struct request *req, char id[UUID_LEN + 1],
+                  struct error *err);
+
+#endif

@@ -1,0 +1,37 @@
+/*
+ * options.h - the command line of comfymuxd.
+ */
+#ifndef SUPERVISOR_OPTIONS_H
+#define SUPERVISOR_OPTIONS_H
+
+#include <stdbool.h>
+
+#include "common/config.h"
+#include "common/error.h"
+
+#define OPTIONS_FLAGS_MAX 8 /* keys of the configuration among the flags */
+
+enum options_action {
+	OPTIONS_RUN,
+	OPTIONS_CHECK_CONFIG,
+	OPTIONS_HELP,
+	OPTIONS_VERSION,
+};
+
+struct options {
+	enum options_action action;
+	const char *config_file;
+	struct config_flag flags[OPTIONS_FLAGS_MAX];
+	size_t flag_count;
+	bool autostarted; /* leave when idle */
+	int ready_fd;     /* a newline is written there when it listens; -1 */
+};
+
+/* Strings point into argv. -1 with `err` set: usage. */
+int options_parse(struct options *o, int argc, char **argv, struct error *err);
+/* Where the configuration comes from, for config_load. */
+struct config_sources options_sources(const struct options *o);
+
+extern const char options_help[];
+
+#endif

@@ -1,0 +1,194 @@
+/*
+ * polling.c - the requests that reconcile asks for, and what its conclusions
+ * mean: the handlers between reconcile.c, ComfyUI and the prompts' lives.
+ */
+#include "supervisor/polling.h"
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "supervisor/life.h"
+#include "supervisor/position.h"
+#include "supervisor/tell.h"
+
+/* A reconciled end on a link that has been silent for so long is one whose
+ * event should have come. */
+#define MISSED_END_MS 2000
+
+static void on_queue(void *user, const struct comfy_queue *q)
+{
+	struct supervisor *sv = user;
+
+	api_answered(sv, q->r.outcome);
+	reconcile_queue_answer(&sv->reconcile, q, clock_ms());
+	polling_arm(sv);
+}
+
+static int get_queue(void *user)
+{
+	struct supervisor *sv = user;
+	struct error err = ERROR_NULL;
+
+	if (sv->stopping)
+		return -1;
+	if (!comfy_get_queue(sv->api, on_queue, sv, &err)) {
+		log_warn("polling", "%s", err.text);
+		return -1;
+	}
+	sv->counters.http_requests++;
+	return 0;
+}
+
+static void on_history_answer(void *user, const struct comfy_history *h)
+{
+	struct api_call *call = user;
+	struct supervisor *sv = call->sv;
+	struct prompt *p = api_call_end(call);
+
+	api_answered(sv, h->r.outcome);
+	reconcile_history_answer(&sv->reconcile, p, h, clock_ms());
+	polling_arm(sv);
+}
+
+static int get_history(void *user, struct prompt *p)
+{
+	struct supervisor *sv = user;
+	struct error err = ERROR_NULL;
+	struct api_call *call;
+
+	if (sv->stopping)
+		return -1;
+	call = api_call_new(sv, p->id);
+	if (!call)
+		return -1;
+	if (!comfy_get_history(sv->api, prompt_remote_id(p), on_history_answer,
+	                       call, &err)) {
+		log_warn("polling", "%s", err.text);
+		(void)api_call_end(call);
+		return -1;
+	}
+	sv->counters.http_requests++;
+	return 0;
+}
+
+static enum cmx_method method(const struct supervisor *sv)
+{
+	return supervisor_link_up(sv) ? CMX_WEBSOCKET : CMX_POLLING;
+}
+
+static void on_pending(void *user, struct prompt *p, int64_t ahead)
+{
+	struct supervisor *sv = user;
+
+	if (!life_event(sv, p, PROMPT_EV_PENDING, NULL))
+		return;
+	if (p->fsm.state == PROMPT_SUBMITTED)
+		positions_place(sv, p, ahead, method(sv));
+}
+
+static void on_running(void *user, struct prompt *p)
+{
+	struct supervisor *sv = user;
+	unsigned change;
+
+	/* That is for the POST's answer, or an event, to say. */
+	if (p->fsm.state == PROMPT_POSTING)
+		return;
+	if (!life_event(sv, p, PROMPT_EV_RUNNING, NULL))
+		return;
+	change = progress_fold_running(p->progress, method(sv));
+	if (change != PROGRESS_SAME)
+		tell_event(sv, p, EVENT_POLLED, SPAN_NULL);
+}
+
+/* The end was found, not told: then the link has gone deaf (recording 12). */
+static void suspect(struct supervisor *sv, const struct prompt *p)
+{
+	if (!supervisor_link_up(sv) || p->fsm.gap ||
+	    clock_ms() - sv->last_frame_ms < MISSED_END_MS)
+		return;
+	upstream_reconnect(sv->upstream, "a prompt ended without an event");
+}
+
+static void on_history(void *user, struct prompt *p, struct json entry)
+{
+	struct supervisor *sv = user;
+	struct life_news news = {.entry = entry};
+
+	/* The last event came, only the outputs were in doubt. */
+	news.method = p->fsm.over ? CMX_WEBSOCKET : CMX_POLLING;
+	suspect(sv, p);
+	(void)life_event(sv, p, PROMPT_EV_HISTORY, &news);
+}
+
+static void on_absent(void *user, struct prompt *p)
+{
+	(void)life_event(user, p, PROMPT_EV_ABSENT, NULL);
+}
+
+static void on_others(void *user, const struct reconcile_others *o)
+{
+	positions_others(user, o);
+}
+
+static void on_unreachable(void *user, const struct error *err)
+{
+	struct supervisor *sv = user;
+
+	log_debug("polling", "%s", err->text);
+	life_unreachable(sv, err);
+}
+
+static const struct reconcile_handlers handlers = {
+	.get_queue = get_queue,
+	.get_history = get_history,
+	.on_pending = on_pending,
+	.on_running = on_running,
+	.on_history = on_history,
+	.on_absent = on_absent,
+	.on_others = on_others,
+	.on_unreachable = on_unreachable,
+};
+
+static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
+{
+	struct supervisor *sv = w->data;
+
+	reconcile_tick(&sv->reconcile, clock_ms());
+	polling_arm(sv);
+}
+
+void polling_init(struct supervisor *sv)
+{
+	reconcile_init(&sv->reconcile, &sv->tracker, &handlers, sv,
+	               (uint64_t)clock_us());
+	ev_timer_init(&sv->reconcile_timer, on_timer, 0., 0.);
+	sv->reconcile_timer.data = sv;
+}
+
+void polling_deinit(struct supervisor *sv)
+{
+	ev_timer_stop(sv->loop, &sv->reconcile_timer);
+}
+
+void polling_arm(struct supervisor *sv)
+{
+	int64_t left;
+
+	ev_timer_stop(sv->loop, &sv->reconcile_timer);
+	if (sv->reconcile.due_ms < 0 || sv->stopping)
+		return;
+	left = sv->reconcile.due_ms - clock_ms();
+	ev_timer_set(&sv->reconcile_timer, left > 0 ? (double)left / 1e3 : 0.,
+	             0.);
+	ev_timer_start(sv->loop, &sv->reconcile_timer);
+}
+
+void polling_watch(struct supervisor *sv)
+{
+	if (supervisor_link_up(sv) || !sv->upstream_started)
+		return;
+	reconcile_set_polling(&sv->reconcile,
+	                      (uint32_t)sv->cfg.poll_interval_ms, clock_ms());
+	reconcile_in_flight(&sv->reconcile, clock_ms());
+	polling_arm(sv);
+}

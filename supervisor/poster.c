@@ -1,0 +1,228 @@
+/*
+ * poster.c - see poster.h.
+ */
+#include "supervisor/poster.h"
+
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/macros.h"
+#include "common/workflow.h"
+#include "supervisor/life.h"
+#include "supervisor/stream.h"
+
+/* While ComfyUI is away somebody tries this often; a new submission tries at
+ * once. */
+static const uint32_t delays_ms[] = {1000, 2000, 4000, 8000, 15000};
+#define JITTER_PERCENT 20
+
+static void on_retry(struct ev_loop *loop, ev_timer *w, int revents)
+{
+	struct supervisor *sv = w->data;
+
+	poster_kick(sv);
+}
+
+void poster_init(struct supervisor *sv)
+{
+	struct poster *po = &sv->poster;
+
+	list_init(&po->unanswered);
+	backoff_init(&po->backoff, delays_ms, ARRAY_SIZE(delays_ms),
+	             JITTER_PERCENT, (uint64_t)clock_us());
+	ev_timer_init(&po->retry, on_retry, 0., 0.);
+	po->retry.data = sv;
+}
+
+void poster_deinit(struct supervisor *sv)
+{
+	ev_timer_stop(sv->loop, &sv->poster.retry);
+}
+
+static void retry_later(struct supervisor *sv)
+{
+	struct poster *po = &sv->poster;
+
+	ev_timer_stop(sv->loop, &po->retry);
+	ev_timer_set(&po->retry, backoff_next_ms(&po->backoff) / 1e3, 0.);
+	ev_timer_start(sv->loop, &po->retry);
+}
+
+bool poster_has_room(const struct supervisor *sv)
+{
+	const struct tracker *t = &sv->tracker;
+
+	return sv->single_user || t->outstanding_count + t->queue.waiting <
+	                                  (size_t)sv->cfg.max_outstanding;
+}
+
+static enum prompt_event event_of(const struct comfy_submitted *s)
+{
+	switch (s->r.outcome) {
+	case COMFY_OK:
+		return PROMPT_EV_TAKEN;
+	case COMFY_E_REJECTED:
+		return PROMPT_EV_REFUSED;
+	case COMFY_E_UNREACHABLE:
+	case COMFY_E_NOT_FOUND: /* something else listens there */
+		return PROMPT_EV_UNREACHED;
+	case COMFY_E_STATUS:
+		/* What stands between may have lost an answer (502 to 504);
+		 * ComfyUI itself fails before it queues. */
+		return s->r.status > 500 ? PROMPT_EV_UNANSWERED
+		                         : PROMPT_EV_REFUSED;
+	case COMFY_E_UNKNOWN:
+	case COMFY_E_REPLY:
+	case COMFY_E_LOCAL:
+		break;
+	}
+	return PROMPT_EV_UNANSWERED;
+}
+
+/* Notes what the answer says about ids. */
+static void note_id(struct supervisor *sv, struct prompt *p,
+                    const struct comfy_submitted *s)
+{
+	struct poster *po = &sv->poster;
+
+	if (strcmp(s->prompt_id, p->id) == 0) {
+		po->server_takes_ids = true;
+		return;
+	}
+	if (!po->server_picks_ids)
+		log_info("poster", "this ComfyUI chooses prompt ids itself");
+	po->server_picks_ids = true;
+	if (tracker_alias(&sv->tracker, p, s->prompt_id) != 0)
+		log_error("poster", "prompt %s can't be followed under %s",
+		          p->id, log_safe(s->prompt_id, strlen(s->prompt_id)));
+}
+
+/* The refusal in words, and what ComfyUI said of each node. */
+static void refused(struct supervisor *sv, struct prompt *p,
+                    const struct comfy_submitted *s, struct life_news *news)
+{
+	struct buf text = BUF_INIT(ERROR_TEXT_MAX);
+	struct error err = s->r.error;
+
+	if (s->r.outcome == COMFY_E_REJECTED)
+		workflow_refusal_text(s->r.body, &text);
+	if (buf_ok(&text) && text.len > 0)
+		error_set(&err, ERR_REJECTED, "%.*s", (int)text.len, text.data);
+	err.code = ERR_REJECTED;
+	buf_deinit(&text);
+	news->err = &err;
+	news->node_errors = json_get(s->r.body, "node_errors");
+	(void)life_event(sv, p, PROMPT_EV_REFUSED, news);
+}
+
+static void on_posted(void *user, const struct comfy_submitted *s)
+{
+	struct supervisor *sv = user;
+	struct poster *po = &sv->poster;
+	struct prompt *p = tracker_find(&sv->tracker, po->id, UUID_LEN);
+	struct life_news news = {.err = &s->r.error};
+	enum prompt_event ev = event_of(s);
+
+	po->posting = false;
+	api_answered(sv, s->r.outcome);
+	if (p)
+		p->fsm.unfindable = po->server_picks_ids;
+	if (ev == PROMPT_EV_TAKEN) {
+		backoff_reset(&po->backoff);
+		stream_expect_status(sv);
+	} else if (ev == PROMPT_EV_UNREACHED) {
+		retry_later(sv);
+	}
+	if (ev == PROMPT_EV_TAKEN && p) {
+		note_id(sv, p, s);
+		p->number = s->number;
+		p->has_number = true;
+		news.node_errors = s->node_errors;
+		if (life_event(sv, p, ev, &news) && p->remote_id)
+			stream_replay(sv, p->remote_id);
+	} else if (ev == PROMPT_EV_REFUSED && p) {
+		refused(sv, p, s, &news);
+	} else if (p) {
+		(void)life_event(sv, p, ev, &news);
+	}
+	early_clear(&sv->early);
+	if (ev == PROMPT_EV_UNREACHED)
+		life_unreachable(sv, &s->r.error);
+	poster_kick(sv);
+}
+
+/* 0, or -1: it can't be posted now, `err` says why. */
+static int post(struct supervisor *sv, struct prompt *p, struct error *err)
+{
+	struct buf workflow = BUF_INIT(WORKFLOW_SIZE_MAX);
+	struct buf extra = BUF_INIT(WORKFLOW_SIZE_MAX);
+	struct comfy_submission s = {.prompt_id = p->id,
+	                             .client_id = sv->state_dir.client_id};
+	int r = store_load_workflow(sv->store, p->row, &workflow, &extra, err);
+
+	/* Whoever finds POSTING after a crash looks before he posts, so it has
+	 * to be written first. */
+	if (r == 0)
+		r = store_set_state(sv->store, p->row, STORE_POSTING, NULL,
+		                    NULL, err);
+	if (r == 0) {
+		s.workflow = span_make(workflow.data, workflow.len);
+		if (extra.len > 0)
+			s.extra_data = span_make(extra.data, extra.len);
+		r = comfy_submit(sv->api, &s, on_posted, sv, err) ? 0 : -1;
+	}
+	buf_deinit(&workflow);
+	buf_deinit(&extra);
+	return r;
+}
+
+static void post_next(struct supervisor *sv, struct prompt *p)
+{
+	struct poster *po = &sv->poster;
+	struct error err = ERROR_NULL;
+	struct life_news news = {.err = &err};
+
+	if (post(sv, p, &err) < 0 && err.code == ERR_NOT_FOUND) {
+		(void)life_event(sv, p, PROMPT_EV_ABSENT, &news);
+		return;
+	}
+	if (err.code != ERR_NONE) {
+		log_error("poster", "prompt %s can't be posted: %s", p->id,
+		          err.text);
+		retry_later(sv);
+		life_unreachable(sv, &err);
+		return;
+	}
+	sv->counters.posts++;
+	sv->counters.http_requests++;
+	memcpy(po->id, p->id, sizeof(po->id));
+	po->started_ms = clock_ms();
+	po->posting = true;
+	(void)life_event(sv, p, PROMPT_EV_POST, &news);
+}
+
+void poster_kick(struct supervisor *sv)
+{
+	struct poster *po = &sv->poster;
+	struct tracker *t = &sv->tracker;
+	struct queue_entry *e = queue_peek(&t->queue);
+	struct prompt *p;
+
+	if (!e || po->posting || sv->stopping || ev_is_active(&po->retry))
+		return;
+	/* One whose fate is not known yet comes first. */
+	if (t->checking_count > 0)
+		return;
+	if (!sv->single_user &&
+	    t->outstanding_count >= (size_t)sv->cfg.max_outstanding)
+		return;
+	p = container_of(e, struct prompt, turn);
+	post_next(sv, p);
+}
+
+void poster_kick_now(struct supervisor *sv)
+{
+	ev_timer_stop(sv->loop, &sv->poster.retry);
+	poster_kick(sv);
+}

@@ -1,0 +1,20 @@
+/*
+ * poster.h - gives prompts to ComfyUI: one POST at a time, so that their order
+ * is kept; in turns and with a bound on what is outstanding when there are
+ * several tenants; backing off while ComfyUI is away.
+ */
+#ifndef SUPERVISOR_POSTER_H
+#define SUPERVISOR_POSTER_H
+
+#include "supervisor/supervisor.h"
+
+void poster_init(struct supervisor *sv);
+void poster_deinit(struct supervisor *sv);
+/* Posts the next one, if it is time. */
+void poster_kick(struct supervisor *sv);
+/* Likewise, but without waiting for the backoff. */
+void poster_kick_now(struct supervisor *sv);
+/* A prompt accepted now would be posted without waiting for others' turns. */
+bool poster_has_room(const struct supervisor *sv);
+
+#endif

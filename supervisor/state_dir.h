@@ -1,0 +1,35 @@
+/*
+ * state_dir.h - the state directory: lock, client id.
+ */
+#ifndef SUPERVISOR_STATE_DIR_H
+#define SUPERVISOR_STATE_DIR_H
+
+#include "common/error.h"
+#include "common/uuid.h"
+
+struct state_dir {
+	int dirfd;
+	int lockfd;
+	char *path; /* owned */
+	char client_id[UUID_LEN + 1];
+};
+
+#define STATE_DIR_NULL                                                         \
+	{                                                                      \
+		.dirfd = -1, .lockfd = -1                                      \
+	}
+
+/* Opens the directory (made with mode 0700 if missing, parents too), locks it
+ * against a second supervisor (ERR_BUSY names the directory and the pid that
+ * holds it), reads the client id or makes one. A damaged client id file is set
+ * aside as client_id.bad and replaced, with a warning in the log. A directory
+ * that cannot be written or belongs to somebody else: an error that says so. */
+int state_dir_open(struct state_dir *s, const char *path, struct error *err);
+/* Releases the lock. Safe twice. */
+void state_dir_close(struct state_dir *s);
+/* A fresh client id, written durably before it returns. */
+int state_dir_renew_client_id(struct state_dir *s, struct error *err);
+/* "<path>/<name>" in a static buffer. */
+const char *state_dir_file(const struct state_dir *s, const char *name);
+
+#endif

@@ -1,0 +1,121 @@
+/*
+ * subscription.c - see subscription.h.
+ */
+#include "supervisor/subscription.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+struct subscription {
+	struct list by_subject, by_subscriber;
+	struct subject *subject;
+	struct subscriber *subscriber;
+};
+
+void subject_init(struct subject *s)
+{
+	list_init(&s->subs);
+	s->count = 0;
+}
+
+void subscriber_init(struct subscriber *s)
+{
+	list_init(&s->subs);
+	s->count = 0;
+	s->stamp = 0;
+}
+
+static void end(struct subscription *s)
+{
+	list_del(&s->by_subject);
+	list_del(&s->by_subscriber);
+	s->subject->count--;
+	s->subscriber->count--;
+	free(s);
+}
+
+void subject_clear(struct subject *s)
+{
+	while (!list_empty(&s->subs))
+		end(list_first(&s->subs, struct subscription, by_subject));
+}
+
+void subscriber_clear(struct subscriber *s)
+{
+	while (!list_empty(&s->subs))
+		end(list_first(&s->subs, struct subscription, by_subscriber));
+}
+
+/* Walks the shorter of the two lists: a prompt has few subscribers, though a
+ * subscriber may have thousands of prompts. */
+static struct subscription *find(const struct subject *subject,
+                                 const struct subscriber *subscriber)
+{
+	struct subscription *s;
+	struct list *it;
+
+	if (subject->count <= subscriber->count) {
+		list_for_each (it, &subject->subs) {
+			s = list_entry(it, struct subscription, by_subject);
+			if (s->subscriber == subscriber)
+				return s;
+		}
+	} else {
+		list_for_each (it, &subscriber->subs) {
+			s = list_entry(it, struct subscription, by_subscriber);
+			if (s->subject == subject)
+				return s;
+		}
+	}
+	return NULL;
+}
+
+int subscription_add(struct subject *subject, struct subscriber *subscriber)
+{
+	struct subscription *s;
+
+	if (find(subject, subscriber))
+		return 0;
+	if (subscriber->count >= SUBSCRIPTIONS_MAX)
+		return -ENOBUFS;
+	s = malloc(sizeof(*s));
+	if (!s)
+		return -ENOMEM;
+	s->subject = subject;
+	s->subscriber = subscriber;
+	list_append(&subject->subs, &s->by_subject);
+	list_append(&subscriber->subs, &s->by_subscriber);
+	subject->count++;
+	subscriber->count++;
+	return 0;
+}
+
+bool subscription_remove(struct subject *subject, struct subscriber *subscriber)
+{
+	struct subscription *s = find(subject, subscriber);
+
+	if (!s)
+		return false;
+	end(s);
+	return true;
+}
+
+bool subscription_stands(const struct subject *subject,
+                         const struct subscriber *subscriber)
+{
+	return find(subject, subscriber) != NULL;
+}
+
+void subject_tell(struct subject *s, uint64_t stamp, subject_cb *cb, void *user)
+{
+	struct subscription *sub;
+	struct list *it;
+
+	list_for_each (it, &s->subs) {
+		sub = list_entry(it, struct subscription, by_subject);
+		if (sub->subscriber->stamp == stamp)
+			continue;
+		sub->subscriber->stamp = stamp;
+		cb(user, sub->subscriber);
+	}
+}

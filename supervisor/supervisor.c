@@ -1,0 +1,465 @@
+/*
+ * supervisor.c - see supervisor.h: making the parts, signals, housekeeping, and
+ * the orderly end. In the order of dependence; taken down in reverse.
+ */
+#include "supervisor/supervisor.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "supervisor/life.h"
+#include "supervisor/polling.h"
+#include "supervisor/position.h"
+#include "supervisor/poster.h"
+#include "supervisor/stream.h"
+
+#define OTHERS_BITS  0066 /* of the socket's mode: others may connect */
+#define STOP_POLL_S  0.02
+#define HTTP_IDLE_MS 15000 /* kept-alive connections are closed after it */
+#define MODE_SYSTEM  0666
+#define MODE_OWN     0600
+#define FDS_BESIDE   64 /* descriptors that are no client's */
+
+/* --- settings ------------------------------------------------------------- */
+
+static int find_group(const char *name, gid_t *gidp, struct error *err)
+{
+	struct group *g;
+
+	errno = 0;
+	g = getgrnam(name);
+	if (!g)
+		return error_set(err, ERR_CONFIG,
+		                 "operator_group: there is no group \"%s\"",
+		                 name);
+	*gidp = g->gr_gid;
+	return 0;
+}
+
+int supervisor_check(const struct config *cfg, struct error *err)
+{
+	struct url url;
+	gid_t gid;
+
+	if (url_parse(&url, cfg->comfyui, err) < 0)
+		return error_prefix(err, "comfyui");
+	if (cfg->operator_group[0] != '\0' &&
+	    find_group(cfg->operator_group, &gid, err) < 0)
+		return -1;
+	if (log_level_from_name(cfg->log_level) < 0)
+		return error_set(err, ERR_CONFIG,
+		                 "log_level must be error, warn, info or "
+		                 "debug, not \"%s\"",
+		                 cfg->log_level);
+	return 0;
+}
+
+static mode_t socket_mode(const struct config *cfg)
+{
+	if (cfg->socket_mode != 0)
+		return (mode_t)cfg->socket_mode;
+	return geteuid() == 0 || strcmp(cfg->socket, CONFIG_SYSTEM_SOCKET) == 0
+	               ? MODE_SYSTEM
+	               : MODE_OWN;
+}
+
+static int settle(struct supervisor *sv, struct error *err)
+{
+	int r;
+
+	if (supervisor_check(&sv->cfg, err) < 0 ||
+	    url_parse(&sv->url, sv->cfg.comfyui, err) < 0)
+		return -1;
+	buf_init(&sv->url_text, 2 * URL_TEXT_MAX);
+	if (url_http(&sv->url, &sv->url_text) != 0)
+		return error_set_nomem(err, "URL");
+	sv->uid = geteuid();
+	if (sv->cfg.operator_group[0] != '\0') {
+		sv->has_operator_group = true;
+		if (find_group(sv->cfg.operator_group, &sv->operator_gid, err) <
+		    0)
+			return -1;
+	}
+	sv->socket_mode = socket_mode(&sv->cfg);
+	sv->single_user = (sv->socket_mode & OTHERS_BITS) == 0;
+	r = uuid_new(sv->epoch);
+	return r < 0 ? error_set_errno(err, r, "cannot make an epoch") : 0;
+}
+
+/* As many descriptors as clients may need, if the hard limit allows. */
+static void raise_limit(const struct supervisor *sv)
+{
+	rlim_t want = (rlim_t)sv->cfg.max_clients + FDS_BESIDE;
+	struct rlimit l;
+
+	if (getrlimit(RLIMIT_NOFILE, &l) < 0) {
+		log_warn("supervisor", "getrlimit: %s", strerror(errno));
+		return;
+	}
+	if (want > SUPERVISOR_NOFILE_MAX)
+		want = SUPERVISOR_NOFILE_MAX;
+	if (l.rlim_max != RLIM_INFINITY && want > l.rlim_max)
+		want = l.rlim_max;
+	if (want <= l.rlim_cur)
+		return;
+	l.rlim_cur = want;
+	if (setrlimit(RLIMIT_NOFILE, &l) < 0)
+		log_warn("supervisor", "setrlimit: %s", strerror(errno));
+}
+
+/* --- ComfyUI -------------------------------------------------------------- */
+
+static int make_api(struct supervisor *sv, struct error *err)
+{
+	struct http_config c = {
+		.ca_file = sv->cfg.ca_file,
+		.proxy = sv->cfg.proxy,
+		.connect_timeout_ms = (unsigned)sv->cfg.connect_timeout_ms,
+		.timeout_ms = (unsigned)sv->cfg.request_timeout_ms,
+	};
+
+	sv->http = http_new(sv->loop, &c, err);
+	if (!sv->http)
+		return -1;
+	sv->api = comfy_api_new(sv->loop, sv->http, &sv->url, err);
+	return sv->api ? 0 : -1;
+}
+
+static void free_api(struct supervisor *sv)
+{
+	sv->api = comfy_api_free(sv->api);
+	sv->http = http_free(sv->http);
+}
+
+static bool api_busy(const struct supervisor *sv)
+{
+	return sv->poster.posting || sv->reconcile.queue_asked ||
+	       !list_empty(&sv->calls);
+}
+
+/* New timeouts need a new api; that waits until nothing is under way. */
+static void renew_api(struct supervisor *sv)
+{
+	struct http *http = sv->http;
+	struct comfy_api *api = sv->api;
+	struct error err = ERROR_NULL;
+
+	sv->http = NULL;
+	sv->api = NULL;
+	if (make_api(sv, &err) < 0) {
+		log_error("supervisor", "timeouts stay as they were: %s",
+		          err.text);
+		free_api(sv);
+		sv->http = http;
+		sv->api = api;
+	} else {
+		comfy_api_free(api);
+		http_free(http);
+	}
+	sv->api_stale = false;
+}
+
+struct api_call *api_call_new(struct supervisor *sv, const char *id)
+{
+	struct api_call *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	c->sv = sv;
+	memcpy(c->id, id, sizeof(c->id));
+	list_append(&sv->calls, &c->link);
+	return c;
+}
+
+struct prompt *api_call_end(struct api_call *c)
+{
+	struct prompt *p = tracker_find(&c->sv->tracker, c->id, UUID_LEN);
+
+	list_del(&c->link);
+	free(c);
+	return p;
+}
+
+void api_answered(struct supervisor *sv, enum comfy_outcome outcome)
+{
+	sv->last_http_ms = clock_ms();
+	if (outcome != COMFY_OK && outcome != COMFY_E_REJECTED)
+		sv->counters.http_errors++;
+}
+
+/* --- housekeeping --------------------------------------------------------- */
+
+static void check_idle(struct supervisor *sv, int64_t now_ms)
+{
+	int64_t limit_ms = sv->cfg.idle_exit_s * 1000;
+
+	if (!sv->options->autostarted || limit_ms == 0 ||
+	    sv->hub.peer_count > 0 || sv->tracker.active > 0)
+		return;
+	if (now_ms - sv->hub.idle_since_ms >= limit_ms)
+		supervisor_stop(sv, "nobody needs it any more");
+}
+
+static void on_sweep(struct ev_loop *loop, ev_timer *w, int revents)
+{
+	struct supervisor *sv = w->data;
+	int64_t now_ms = clock_ms();
+
+	if (sv->stopping)
+		return;
+	hub_sweep(&sv->hub, now_ms);
+	stream_sweep(sv, now_ms);
+	life_prune(sv, now_ms);
+	if (!api_busy(sv)) {
+		if (sv->api_stale)
+			renew_api(sv);
+		if (now_ms - sv->last_http_ms >= HTTP_IDLE_MS)
+			http_close_idle(sv->http);
+	}
+	log_flush();
+	check_idle(sv, now_ms);
+}
+
+static void on_save(struct ev_loop *loop, ev_timer *w, int revents)
+{
+	(void)life_save(w->data);
+}
+
+void supervisor_reload(struct supervisor *sv)
+{
+	struct config_sources src = options_sources(sv->options);
+	struct error err = ERROR_NULL;
+	struct buf ignored = BUF_INIT(4096);
+	struct config fresh;
+
+	if (config_load(&fresh, &src, &err) < 0) {
+		log_error("supervisor",
+		          "configuration not read again, it stays as it was: "
+		          "%s",
+		          err.text);
+		return;
+	}
+	if (config_reload(&sv->cfg, &fresh, &ignored) < 0)
+		log_error("supervisor", "configuration not applied");
+	config_deinit(&fresh);
+	log_info("supervisor", "configuration read again");
+	if (ignored.len > 0 && buf_cstr(&ignored))
+		log_warn("supervisor", "these changes need a restart: %s",
+		         ignored.data);
+	buf_deinit(&ignored);
+	log_set_level((enum log_level)log_level_from_name(sv->cfg.log_level));
+	upstream_reconfigure(sv->upstream, &sv->cfg);
+	sv->api_stale = true;
+	polling_watch(sv);
+	poster_kick(sv);
+}
+
+/* --- stopping ------------------------------------------------------------- */
+
+static void try_finish(struct supervisor *sv)
+{
+	if (upstream_state(sv->upstream) == UPSTREAM_DOWN &&
+	    hub_drained(&sv->hub))
+		ev_break(sv->loop, EVBREAK_ALL);
+}
+
+static void on_stop_grace(struct ev_loop *loop, ev_timer *w, int revents)
+{
+	struct supervisor *sv = w->data;
+
+	if (clock_ms() >= sv->stop_by_ms)
+		ev_break(loop, EVBREAK_ALL);
+	else
+		try_finish(sv);
+}
+
+void supervisor_stop(struct supervisor *sv, const char *why)
+{
+	if (sv->stopping) {
+		/* Told twice: at once. */
+		ev_break(sv->loop, EVBREAK_ALL);
+		return;
+	}
+	log_info("supervisor", "stopping: %s", why);
+	sv->stopping = true;
+	sv->stop_by_ms = clock_ms() + SUPERVISOR_STOP_MS;
+	hub_close_door(&sv->hub);
+	upstream_stop(sv->upstream);
+	ev_timer_set(&sv->stop_grace, STOP_POLL_S, STOP_POLL_S);
+	ev_timer_start(sv->loop, &sv->stop_grace);
+}
+
+static void on_signal(struct ev_loop *loop, ev_signal *w, int revents)
+{
+	struct supervisor *sv = w->data;
+
+	if (w->signum == SIGHUP)
+		supervisor_reload(sv);
+	else
+		supervisor_stop(sv,
+		                w->signum == SIGTERM ? "SIGTERM" : "SIGINT");
+}
+
+/* --- beginning and end ---------------------------------------------------- */
+
+static void init_watchers(struct supervisor *sv)
+{
+	ev_timer_init(&sv->save, on_save, 0., 0.);
+	ev_timer_init(&sv->sweep, on_sweep, 0., 0.);
+	ev_timer_init(&sv->stop_grace, on_stop_grace, 0., 0.);
+	ev_signal_init(&sv->on_term, on_signal, SIGTERM);
+	ev_signal_init(&sv->on_int, on_signal, SIGINT);
+	ev_signal_init(&sv->on_hup, on_signal, SIGHUP);
+	sv->save.data = sv->sweep.data = sv->stop_grace.data = sv;
+	sv->on_term.data = sv->on_int.data = sv->on_hup.data = sv;
+}
+
+static double sweep_period(const struct supervisor *sv)
+{
+	if (sv->options->autostarted && sv->cfg.idle_exit_s > 0 &&
+	    (double)sv->cfg.idle_exit_s < SUPERVISOR_SWEEP_S)
+		return (double)sv->cfg.idle_exit_s / 2;
+	return SUPERVISOR_SWEEP_S;
+}
+
+static void start_watchers(struct supervisor *sv)
+{
+	ev_timer_set(&sv->sweep, sweep_period(sv), sweep_period(sv));
+	ev_timer_start(sv->loop, &sv->sweep);
+	ev_signal_start(sv->loop, &sv->on_term);
+	ev_signal_start(sv->loop, &sv->on_int);
+	ev_signal_start(sv->loop, &sv->on_hup);
+}
+
+static int open_parts(struct supervisor *sv, struct error *err)
+{
+	if (state_dir_open(&sv->state_dir, sv->cfg.state_dir, err) < 0)
+		return -1;
+	sv->store = store_open(state_dir_file(&sv->state_dir, STORE_FILE), err);
+	if (!sv->store || life_restore(sv, err) < 0)
+		return -1;
+	sv->resolver = resolver_new(sv->loop, err);
+	if (!sv->resolver || http_global_init(err) < 0 || make_api(sv, err) < 0)
+		return -1;
+	sv->upstream = upstream_new(sv->loop, sv->resolver, &sv->url, &sv->cfg,
+	                            sv->state_dir.client_id, &stream_handlers,
+	                            sv, err);
+	if (!sv->upstream)
+		return -1;
+	return hub_init(&sv->hub, sv, err);
+}
+
+int supervisor_init(struct supervisor *sv, const struct options *o,
+                    struct config *cfg, struct error *err)
+{
+	*sv = (struct supervisor){.options = o, .cfg = *cfg};
+	*cfg = (struct config){0}; /* consumes cfg */
+	sv->state_dir = (struct state_dir)STATE_DIR_NULL;
+	sv->hub.listener = (struct listener)LISTENER_NULL;
+	tracker_init(&sv->tracker);
+	list_init(&sv->calls);
+	list_init(&sv->unsaved);
+	buf_init(&sv->data, LINE_MAX_BYTES);
+	buf_init(&sv->progress, LINE_MAX_BYTES / 4 * 3);
+	buf_init(&sv->line, LINE_MAX_BYTES);
+	(void)umask(077);
+	(void)signal(SIGPIPE, SIG_IGN);
+	/* A file too large is a failed write like a full disk, no more. */
+	(void)signal(SIGXFSZ, SIG_IGN);
+	sv->loop = ev_default_loop(EVFLAG_AUTO);
+	if (!sv->loop)
+		return error_set(err, ERR_SYSTEM, "cannot make an event loop");
+	init_watchers(sv);
+	polling_init(sv);
+	poster_init(sv);
+	positions_init(sv);
+	stream_init(sv);
+	if (settle(sv, err) < 0)
+		goto fail;
+	raise_limit(sv);
+	if (open_parts(sv, err) < 0)
+		goto fail;
+	start_watchers(sv);
+	return 0;
+fail:
+	supervisor_deinit(sv);
+	return -1;
+}
+
+static void tell_ready(struct supervisor *sv)
+{
+	int fd = sv->options->ready_fd;
+
+	log_info("supervisor",
+	         "serving %s (comfyui=%.*s state_dir=%s users=%s version=%s)",
+	         sv->cfg.socket, (int)sv->url_text.len, sv->url_text.data,
+	         sv->cfg.state_dir, sv->single_user ? "one" : "several",
+	         COMFYMUX_VERSION);
+	if (sv->uid == 0)
+		log_info("supervisor",
+		         "running as root, which nothing here needs");
+	if (fd < 0)
+		return;
+	if (write(fd, "\n", 1) != 1)
+		log_warn("supervisor", "--ready-fd %d: %s", fd,
+		         strerror(errno));
+	(void)close(fd);
+}
+
+void supervisor_run(struct supervisor *sv)
+{
+	sv->upstream_started = true;
+	upstream_start(sv->upstream);
+	polling_watch(sv);
+	tell_ready(sv);
+	poster_kick(sv);
+	ev_run(sv->loop, 0);
+	log_info("supervisor", "stopped");
+}
+
+static void free_calls(struct supervisor *sv)
+{
+	while (!list_empty(&sv->calls))
+		(void)api_call_end(
+			list_first(&sv->calls, struct api_call, link));
+}
+
+void supervisor_deinit(struct supervisor *sv)
+{
+	sv->stopping = true;
+	/* Results first: what follows can't lose them any more. */
+	if (sv->store)
+		(void)life_save(sv);
+	hub_deinit(&sv->hub);
+	free_api(sv);
+	free_calls(sv);
+	sv->upstream = upstream_free(sv->upstream);
+	sv->resolver = resolver_free(sv->resolver);
+	stream_deinit(sv);
+	positions_deinit(sv);
+	poster_deinit(sv);
+	polling_deinit(sv);
+	ev_timer_stop(sv->loop, &sv->save);
+	ev_timer_stop(sv->loop, &sv->sweep);
+	ev_timer_stop(sv->loop, &sv->stop_grace);
+	ev_signal_stop(sv->loop, &sv->on_term);
+	ev_signal_stop(sv->loop, &sv->on_int);
+	ev_signal_stop(sv->loop, &sv->on_hup);
+	tracker_deinit(&sv->tracker);
+	sv->store = store_close(sv->store);
+	state_dir_close(&sv->state_dir);
+	buf_deinit(&sv->data);
+	buf_deinit(&sv->progress);
+	buf_deinit(&sv->line);
+	buf_deinit(&sv->url_text);
+	config_deinit(&sv->cfg);
+	ev_loop_destroy(sv->loop);
+}

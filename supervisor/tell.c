@@ -1,0 +1,227 @@
+/*
+ * tell.c - see tell.h.
+ */
+#include "supervisor/tell.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+
+/* Scratch memory kept between events. */
+#define SCRATCH_KEEP (256u << 10)
+
+struct delivery {
+	struct supervisor *sv;
+	struct frame *frame;
+	enum event_fold fold;
+	const char *prompt_id;
+};
+
+static void scratch_reset(struct buf *b)
+{
+	if (b->cap > SCRATCH_KEEP)
+		buf_deinit(b);
+	else
+		buf_reset(b);
+}
+
+static struct span text_of(const struct buf *b)
+{
+	return span_make(b->data, b->len);
+}
+
+struct span tell_progress(struct supervisor *sv, const struct prompt *p,
+                          unsigned flags)
+{
+	scratch_reset(&sv->progress);
+	if (progress_to_json(p->progress, flags, &sv->progress) == 0)
+		return text_of(&sv->progress);
+	/* Too much for a line: the outputs are what can be that big. */
+	scratch_reset(&sv->progress);
+	if (progress_to_json(p->progress, flags | PROGRESS_JSON_NO_OUTPUTS,
+	                     &sv->progress) == 0)
+		return text_of(&sv->progress);
+	return SPAN_NULL;
+}
+
+/* The line as a frame with one reference; NULL when out of memory. */
+static struct frame *build(struct supervisor *sv, const struct event_line *line)
+{
+	scratch_reset(&sv->line);
+	if (event_build(&sv->line, line) != 0) {
+		log_warn("tell", "%s event not told: no memory, or too long",
+		         event_table[line->event].name);
+		return NULL;
+	}
+	return frame_new(sv->line.data, sv->line.len, -1);
+}
+
+static void deliver(void *user, struct subscriber *s)
+{
+	const struct delivery *d = user;
+
+	d->sv->counters.deliveries++;
+	peer_tell(peer_of(s), d->frame, d->fold, d->prompt_id);
+}
+
+static unsigned progress_flags(enum event event)
+{
+	return event == EVENT_PROGRESS || event == EVENT_PROGRESS_STATE
+	               ? PROGRESS_JSON_NO_OUTPUTS
+	               : 0;
+}
+
+void tell_event(struct supervisor *sv, struct prompt *p, enum event event,
+                struct span data)
+{
+	struct delivery d = {
+		.sv = sv, .fold = event_table[event].fold, .prompt_id = p->id};
+	struct event_line line = {
+		.event = event,
+		.prompt_id = p->id,
+		.t_ms = clock_epoch_ms(),
+		.data = data,
+	};
+
+	if (!tracker_watched(&sv->tracker, p))
+		return;
+	line.progress = tell_progress(sv, p, progress_flags(event));
+	line.seq = ++p->log.seq;
+	d.frame = build(sv, &line);
+	if (!d.frame)
+		return;
+	sv->counters.lines++;
+	sv->event_stamp++;
+	subject_tell(&p->subject, sv->event_stamp, deliver, &d);
+	subject_tell(&p->tenant->all, sv->event_stamp, deliver, &d);
+	subject_tell(&sv->tracker.everything, sv->event_stamp, deliver, &d);
+	frame_unref(d.frame);
+}
+
+void tell_comfy_event(struct supervisor *sv, struct prompt *p,
+                      const struct comfy_event *ev)
+{
+	enum event event = eventlog_event(ev->type);
+
+	if (event == EVENT_COUNT || !tracker_watched(&sv->tracker, p))
+		return;
+	scratch_reset(&sv->data);
+	if (eventlog_data(&p->log, ev, &sv->data) != EVENTLOG_OK)
+		return;
+	tell_event(sv, p, event, text_of(&sv->data));
+}
+
+/* --- snapshots ------------------------------------------------------------ */
+
+struct snapshot {
+	struct supervisor *sv;
+	struct peer *peer;
+	struct event_line line;
+	char missed[32];
+};
+
+static void send_snapshot(struct snapshot *s)
+{
+	struct frame *f = build(s->sv, &s->line);
+
+	if (!f)
+		return;
+	s->sv->counters.snapshots++;
+	peer_send(s->peer, f);
+	frame_unref(f);
+}
+
+static bool on_ended(void *user, const struct store_ended *e)
+{
+	struct snapshot *s = user;
+
+	if (!may_see(s->peer->creds.uid, s->peer->is_operator, e->uid))
+		return false;
+	s->line.progress = e->result;
+	s->line.prompt_id = e->id;
+	send_snapshot(s);
+	return false;
+}
+
+bool tell_snapshot(struct supervisor *sv, struct peer *peer, const char *id,
+                   uint64_t missed)
+{
+	struct prompt *p = tracker_find(&sv->tracker, id, strlen(id));
+	struct snapshot s = {.sv = sv, .peer = peer};
+	struct error err = ERROR_NULL;
+	bool found = false;
+	int n;
+
+	s.line = (struct event_line){.event = EVENT_SNAPSHOT,
+	                             .t_ms = clock_epoch_ms()};
+	if (missed > 0) {
+		n = snprintf(s.missed, sizeof(s.missed), "{\"missed\":%llu}",
+		             (unsigned long long)missed);
+		s.line.data = span_make(s.missed, (size_t)n);
+	}
+	if (p) {
+		s.line.prompt_id = p->id;
+		s.line.seq = p->log.seq;
+		s.line.progress = tell_progress(sv, p, 0);
+		send_snapshot(&s);
+		return true;
+	}
+	if (store_find_ended(sv->store, id, on_ended, &s, &found, &err) < 0) {
+		sv->counters.store_errors++;
+		log_error("tell", "%s", err.text);
+	}
+	return found;
+}
+
+void tell_snapshot_soon(struct supervisor *sv, struct peer *peer,
+                        const char *id)
+{
+	if (peer->queue.bytes <= peer->queue.quota / 2) {
+		client_queue_unwant(&peer->queue, id);
+		(void)tell_snapshot(sv, peer, id, 0);
+	} else if (client_queue_want(&peer->queue, id) != 0) {
+		peer->closing = true;
+	}
+	peer_touch(peer);
+}
+
+int tell_follow(struct supervisor *sv, struct peer *peer, struct prompt *p)
+{
+	int r = 0;
+
+	if (p->fsm.state != PROMPT_ENDED)
+		r = subscription_add(&p->subject, &peer->subscriber);
+	if (r == 0)
+		tell_snapshot_soon(sv, peer, p->id);
+	return r;
+}
+
+/* --- the link ------------------------------------------------------------- */
+
+void tell_upstream(struct supervisor *sv)
+{
+	struct event_line line = {.event = EVENT_UPSTREAM,
+	                          .t_ms = clock_epoch_ms()};
+	struct frame *f;
+	struct list *it;
+	struct peer *peer;
+	char data[64];
+	int n;
+
+	n = snprintf(data, sizeof(data), "{\"state\":\"%s\"}", sv->link_name);
+	line.data = span_make(data, (size_t)n);
+	f = build(sv, &line);
+	if (!f)
+		return;
+	sv->counters.lines++;
+	list_for_each (it, &sv->hub.peers) {
+		peer = list_entry(it, struct peer, link);
+		if (peer->subscriber.count == 0)
+			continue;
+		sv->counters.deliveries++;
+		peer_tell(peer, f, FOLD_KEEP, NULL);
+	}
+	frame_unref(f);
+}

@@ -1,0 +1,214 @@
+"""What the end-to-end tests share: real processes in a scratch directory, each
+ended by pid, and waits for conditions instead of sleeps.
+
+A Rig owns a directory, environment and processes. Nothing outside the directory
+is read or written: HOME, XDG_* and the socket lie in it.
+"""
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BIN = os.path.join(ROOT, os.environ.get("BIN", "build"))
+PATIENCE_S = 60  # a bound for broken runs, not an expectation
+
+
+def wait_for(condition, what, patience=PATIENCE_S):
+    """Polls until condition() is truthy; returns its value."""
+    until = time.monotonic() + patience
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > until:
+            raise AssertionError("waited in vain for " + what)
+        time.sleep(0.01)
+
+
+def http(method, url, body=None, timeout=PATIENCE_S):
+    """(status, decoded JSON or bytes)."""
+    data = None
+    headers = {}
+    if body is not None:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers["Content-Type"] = "application/json"
+    request = urllib.request.Request(url, data=data, headers=headers, method=method)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=timeout) as reply:
+            status, raw = reply.status, reply.read()
+    except urllib.error.HTTPError as error:
+        status, raw = error.code, error.read()
+    try:
+        return status, json.loads(raw)
+    except ValueError:
+        return status, raw
+
+
+class Rig:
+    def __init__(self):
+        self.dir = tempfile.mkdtemp(prefix="cmx-")
+        self.processes = []
+        self.socket = os.path.join(self.dir, "s")
+        self.state = os.path.join(self.dir, "state")
+        self.sim_url = None
+        self.env = {
+            "HOME": self.dir,
+            "PATH": os.environ["PATH"],
+            "XDG_CONFIG_HOME": os.path.join(self.dir, "config"),
+            "XDG_STATE_HOME": os.path.join(self.dir, "xdg-state"),
+            "LC_ALL": "C.UTF-8",
+        }
+        for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS"):
+            if name in os.environ:
+                self.env[name] = os.environ[name]
+
+    # --- processes ---
+
+    def start(self, program, *args, **kwargs):
+        """A process of ours; ended by close()."""
+        log = open(os.path.join(self.dir, program + ".log"), "ab")
+        kwargs.setdefault("stderr", log)
+        kwargs.setdefault("stdin", subprocess.DEVNULL)
+        kwargs.setdefault("cwd", self.dir)
+        env = dict(self.env)
+        env.update(kwargs.pop("env", {}))
+        process = subprocess.Popen([os.path.join(BIN, program), *args], env=env, **kwargs)
+        log.close()
+        self.processes.append(process)
+        return process
+
+    def log_of(self, program):
+        with open(os.path.join(self.dir, program + ".log"), errors="replace") as f:
+            return f.read()
+
+    def start_sim(self, *args, port=0):
+        sim = self.start("comfysim", "--port", str(port), *args, stdout=subprocess.PIPE)
+        line = self.read_line(sim.stdout, "comfysim to listen").decode()
+        self.sim_url = line.strip().rsplit(" ", 1)[1]
+        self.sim_port = int(self.sim_url.rsplit(":", 1)[1])
+        return sim
+
+    def start_daemon(self, *args, wait=True, connected=True):
+        daemon = self.start("comfymuxd", "--socket", self.socket, "--state-dir", self.state,
+                            "--comfyui", self.sim_url, *args)
+        if wait:
+            wait_for(lambda: self.can_connect() or daemon.poll() is not None, "the supervisor's socket")
+            assert daemon.poll() is None, self.log_of("comfymuxd")
+        if wait and connected:
+            wait_for(lambda: self.status()["upstream"]["state"] == "connected", "the upstream link")
+        return daemon
+
+    def can_connect(self):
+        s = socket.socket(socket.AF_UNIX)
+        try:
+            s.connect(self.socket)
+            return True
+        except OSError:
+            return False
+        finally:
+            s.close()
+
+    def run(self, *args, timeout=PATIENCE_S, check=None, comfyui=False, sock=True, **kwargs):
+        """comfymux ARGS to its end: CompletedProcess with text."""
+        extra = []
+        if sock:
+            extra += ["--socket", self.socket]
+        if comfyui:
+            extra += ["--comfyui", self.sim_url]
+        env = dict(self.env)
+        env.update(kwargs.pop("env", {}))
+        kwargs.setdefault("stdin", subprocess.DEVNULL)
+        done = subprocess.run([os.path.join(BIN, "comfymux"), *args, *extra], env=env, cwd=self.dir,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              timeout=timeout, **kwargs)
+        if check is not None and done.returncode != check:
+            raise AssertionError("comfymux %s: exit %d, not %d\nstdout: %s\nstderr: %s" % (
+                " ".join(args), done.returncode, check, done.stdout[-2000:], done.stderr[-2000:]))
+        return done
+
+    def json(self, *args, check=0, **kwargs):
+        """The last line that comfymux ARGS --json prints."""
+        return json.loads(self.run(*args, "--json", check=check, **kwargs).stdout.splitlines()[-1])
+
+    def status(self):
+        return self.json("status")
+
+    def read_line(self, stream, what):
+        until = time.monotonic() + PATIENCE_S
+        line = b""
+        while not line.endswith(b"\n"):
+            ready = select.select([stream], [], [], max(0, until - time.monotonic()))[0]
+            if not ready:
+                raise AssertionError("waited in vain for " + what)
+            byte = os.read(stream.fileno(), 1)
+            if not byte:
+                raise AssertionError("end of output instead of " + what)
+            line += byte
+        return line
+
+    # --- the simulator ---
+
+    def sim(self, method, path, body=None):
+        return http(method, self.sim_url + path, body)
+
+    def fault(self, **fault):
+        status, reply = self.sim("POST", "/sim/fault", fault)
+        assert status == 200, reply
+
+    def journal(self):
+        status, text = self.sim("GET", "/sim/journal")
+        assert status == 200
+        if isinstance(text, (bytes, bytearray)):
+            return [json.loads(line) for line in text.splitlines()]
+        return [text] if isinstance(text, dict) else text
+
+    def stats(self):
+        return self.sim("GET", "/sim/stats")[1]
+
+    # --- files ---
+
+    def path(self, name):
+        return os.path.join(self.dir, name)
+
+    def write(self, name, content):
+        path = self.path(name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        mode = "wb" if isinstance(content, bytes) else "w"
+        with open(path, mode) as f:
+            if isinstance(content, (str, bytes)):
+                f.write(content)
+            else:
+                json.dump(content, f)
+        return path
+
+    def close(self):
+        for process in reversed(self.processes):
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in reversed(self.processes):
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            for stream in (process.stdout, process.stdin):
+                if stream:
+                    stream.close()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def free_port():
+    s = socket.socket()
+    s.bind(("127.0.0.1", 0))
+    port = s.getsockname()[1]
+    s.close()
+    return port

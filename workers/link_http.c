@@ -1,0 +1,277 @@
+/*
+ * link_http.c - what a worker does without a supervisor: HTTP of its own, how
+ * often to poll, whose prompts it may look at, and taking turns.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/log.h"
+#include "workers/link_private.h"
+#include "workers/poller.h"
+
+#define POLL_PER_SESSION_MS                                                    \
+	50             /* N lone workers ask 20 times a second in all          \
+	                */
+#define POLL_JITTER 10 /* a tenth, either way: 1/10 */
+#define NOTICE_MAX  1400
+
+/* splitmix64 (public domain, Sebastiano Vigna): spreads polls, no secrets. */
+static uint64_t link_random(struct link *l)
+{
+	uint64_t z = l->rng += 0x9e3779b97f4a7c15u;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+	return z ^ z >> 31;
+}
+
+unsigned link_poll_ms(struct link *l)
+{
+	uint64_t ms = (uint64_t)l->sessions * POLL_PER_SESSION_MS;
+	uint64_t spread;
+
+	if (ms < l->poll_interval_ms)
+		ms = l->poll_interval_ms;
+	spread = ms / POLL_JITTER;
+	ms = ms - spread + link_random(l) % (2 * spread + 1);
+	return ms > UINT32_MAX ? UINT32_MAX : (unsigned)ms;
+}
+
+unsigned link_spread_ms(struct link *l)
+{
+	return (unsigned)(link_random(l) % (link_poll_ms(l) + 1));
+}
+
+const char *link_url(const struct link *l)
+{
+	return l->comfyui[0]       ? l->comfyui
+	       : l->default_url[0] ? l->default_url
+	                           : LINK_DEFAULT_URL;
+}
+
+const char *link_client_id(const struct link *l)
+{
+	return l->client_id;
+}
+
+struct poller *link_poller(struct link *l)
+{
+	return l->poller;
+}
+
+static void link_http_drop(struct link *l)
+{
+	l->api = comfy_api_free(l->api);
+	l->http = http_free(l->http);
+	l->http_stale = false;
+}
+
+void link_http_moved(struct link *l)
+{
+	if (!l->http)
+		return;
+	l->http_stale = true;
+	if (l->api_users == 0)
+		link_http_drop(l);
+}
+
+static struct http *link_http_new(struct link *l, struct error *err)
+{
+	struct http_config cfg = {
+		.ca_file = l->ca_file,
+		.proxy = l->proxy,
+		.connect_timeout_ms = l->connect_timeout_ms,
+		.timeout_ms = l->request_timeout_ms,
+	};
+
+	if (url_parse(&l->url, link_url(l), err) || http_global_init(err))
+		return NULL;
+	if (l->address[0]) {
+		cfg.resolve_host = l->url.host;
+		cfg.resolve_port = l->url.port;
+		cfg.resolve_address = l->address;
+	}
+	return http_new(l->loop, &cfg, err);
+}
+
+struct comfy_api *link_api(struct link *l, struct error *err)
+{
+	if (l->api)
+		return l->api;
+	l->http = link_http_new(l, err);
+	if (!l->http)
+		return NULL;
+	l->api = comfy_api_new(l->loop, l->http, &l->url, err);
+	if (!l->api)
+		link_http_drop(l);
+	return l->api;
+}
+
+void link_api_hold(struct link *l)
+{
+	l->api_users++;
+	ev_timer_stop(l->loop, &l->close_idle);
+}
+
+void link_api_release(struct link *l)
+{
+	if (--l->api_users > 0)
+		return;
+	/* Later: we may be inside the callback of the very call whose
+	 * connection is to be closed. */
+	ev_timer_set(&l->close_idle, 0., 0.);
+	ev_timer_start(l->loop, &l->close_idle);
+}
+
+static void on_close_idle(struct ev_loop *loop, ev_timer *w, int revents)
+{
+	struct link *l = container_of(w, struct link, close_idle);
+
+	if (l->http_stale)
+		link_http_drop(l);
+	else if (l->http)
+		http_close_idle(l->http);
+}
+
+void link_on_notice(struct link *l, void (*cb)(void *user, const char *text),
+                    void *user)
+{
+	l->on_notice = cb;
+	l->on_notice_user = user;
+}
+
+void link_notice(struct link *l, const char *fmt, ...)
+{
+	char text[NOTICE_MAX];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (l->on_notice)
+		l->on_notice(l->on_notice_user, text);
+	else
+		log_info("link", "%s", text);
+}
+
+void link_tell_polling(struct link *l)
+{
+	uint64_t ms = (uint64_t)l->sessions * POLL_PER_SESSION_MS;
+
+	if (l->told_polling || l->state == LINK_UP)
+		return;
+	l->told_polling = true;
+	if (ms < l->poll_interval_ms)
+		ms = l->poll_interval_ms;
+	link_notice(l, "no supervisor (%s): polling ComfyUI every %.1f s",
+	            l->bus_error.text, (double)ms / 1000.0);
+	if (l->on_lost && !l->refused && l->state == LINK_ALONE)
+		l->on_lost(l->on_lost_user);
+}
+
+static void claim_drop(struct link *l, struct link_claimed *c)
+{
+	map_remove(&l->claims, c->id, strlen(c->id));
+	list_del(&c->node);
+	l->claimed_count--;
+	free(c);
+}
+
+int link_claim(struct link *l, const char *prompt_id)
+{
+	size_t len = strlen(prompt_id);
+	struct link_claimed *c;
+	int r;
+
+	if (map_get(&l->claims, prompt_id, len))
+		return 0;
+	c = malloc(sizeof(*c) + len + 1);
+	if (!c)
+		return -ENOMEM;
+	memcpy(c->id, prompt_id, len + 1);
+	r = map_add(&l->claims, c->id, len, c);
+	if (r) {
+		free(c);
+		return r;
+	}
+	list_append(&l->claimed, &c->node);
+	if (++l->claimed_count > LINK_CLAIMS_MAX)
+		claim_drop(l,
+		           list_first(&l->claimed, struct link_claimed, node));
+	return 0;
+}
+
+bool link_claimed(const struct link *l, const char *prompt_id)
+{
+	return map_get(&l->claims, prompt_id, strlen(prompt_id)) != NULL;
+}
+
+bool link_may_see(const struct link *l, const char *prompt_id)
+{
+	return !l->tenant || link_claimed(l, prompt_id);
+}
+
+bool link_may_see_all(const struct link *l)
+{
+	return !l->tenant;
+}
+
+/* Whoever is first in line has the turn. */
+static void on_turn(struct ev_loop *loop, ev_timer *w, int revents)
+{
+	struct link *l = container_of(w, struct link, turn);
+	struct link_turn *t;
+
+	if (list_empty(&l->turns))
+		return;
+	t = list_first(&l->turns, struct link_turn, node);
+	if (t->held)
+		return;
+	t->held = true;
+	t->on_turn(t->user);
+}
+
+static void link_next_turn(struct link *l)
+{
+	if (!list_empty(&l->turns) && !ev_is_active(&l->turn)) {
+		ev_timer_set(&l->turn, 0., 0.);
+		ev_timer_start(l->loop, &l->turn);
+	}
+}
+
+void link_turn_ask(struct link *l, struct link_turn *t)
+{
+	t->held = false;
+	list_append(&l->turns, &t->node);
+	link_next_turn(l);
+}
+
+void link_turn_done(struct link *l, struct link_turn *t)
+{
+	if (!t->node.next)
+		return;
+	list_del(&t->node);
+	t->held = false;
+	link_next_turn(l);
+}
+
+void link_http_init(struct link *l)
+{
+	list_init(&l->claimed);
+	list_init(&l->turns);
+	ev_timer_init(&l->close_idle, on_close_idle, 0., 0.);
+	ev_timer_init(&l->turn, on_turn, 0., 0.);
+}
+
+void link_http_deinit(struct link *l)
+{
+	link_http_drop(l);
+	ev_timer_stop(l->loop, &l->close_idle);
+	ev_timer_stop(l->loop, &l->turn);
+	while (!list_empty(&l->claimed))
+		claim_drop(l,
+		           list_first(&l->claimed, struct link_claimed, node));
+	map_deinit(&l->claims);
+}

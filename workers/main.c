@@ -1,0 +1,117 @@
+/*
+ * main.c - comfymux-worker: does the work of one session. Started by comfymux,
+ * with the session channel as descriptor 3 and, with --bus, a supervisor's bus
+ * channel as descriptor 4.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "ipc/channel.h"
+#include "workers/worker.h"
+
+#define EXIT_USAGE 2
+
+static const char usage[] =
+	"usage: comfymux-worker [--bus]\n"
+	"\n"
+	"The worker of one session: comfymux and comfymuxd start it, not "
+	"people.\n"
+	"Descriptor 3 is the session channel to its keeper.\n"
+	"\n"
+	"  --bus      descriptor 4 is the bus channel to the supervisor\n"
+	"  --version  print the version and exit\n"
+	"  --help     print this and exit\n";
+
+static bool is_socket(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
+}
+
+/* -1: go on; else the status to exit with. */
+static int parse_arguments(int argc, char **argv, struct worker_start *start)
+{
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "--bus") == 0) {
+			start->bus_fd = CHANNEL_BUS_FD;
+		} else if (strcmp(argv[i], "--version") == 0) {
+			return printf("comfymux-worker %s\n",
+			              COMFYMUX_VERSION) < 0;
+		} else if (strcmp(argv[i], "--help") == 0) {
+			return fputs(usage, stdout) == EOF;
+		} else {
+			fprintf(stderr,
+			        "comfymux-worker: unknown argument: %s\n"
+			        "See comfymux-worker --help.\n",
+			        argv[i]);
+			return EXIT_USAGE;
+		}
+	}
+	return -1;
+}
+
+static int check_channels(struct worker_start *start)
+{
+	if (!is_socket(start->session_fd)) {
+		fprintf(stderr,
+		        "comfymux-worker: descriptor %d is not a session "
+		        "channel; use comfymux, which starts its worker "
+		        "itself.\n",
+		        start->session_fd);
+		return -1;
+	}
+	/* Told that there is one, but without it: the session goes on alone. */
+	if (start->bus_fd >= 0 && !is_socket(start->bus_fd)) {
+		fprintf(stderr,
+		        "comfymux-worker: descriptor %d is not a bus channel; "
+		        "going on without.\n",
+		        start->bus_fd);
+		start->bus_fd = -1;
+	}
+	return 0;
+}
+
+/* The user's standard input and output are the keeper's. */
+static int let_go_of_stdio(void)
+{
+	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int r = fd < 0 || dup2(fd, STDIN_FILENO) < 0 ||
+	        dup2(fd, STDOUT_FILENO) < 0;
+
+	if (r)
+		fprintf(stderr, "comfymux-worker: /dev/null: %s\n",
+		        strerror(errno));
+	if (fd > STDERR_FILENO)
+		(void)close(fd);
+	return r ? -1 : 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct worker_start start = {
+		.session_fd = CHANNEL_SESSION_FD,
+		.bus_fd = -1,
+	};
+	struct error err;
+	int status = parse_arguments(argc, argv, &start);
+
+	if (status >= 0)
+		return status;
+	log_open("worker", LOG_TO_STDERR, LOG_LEVEL_INFO);
+	if (check_channels(&start) || let_go_of_stdio())
+		return EXIT_USAGE;
+	if (worker_begin(&start, &err)) {
+		fprintf(stderr, "comfymux-worker: %s\n", err.text);
+		return 1;
+	}
+	status = worker_run(&start);
+	log_flush();
+	return status;
+}

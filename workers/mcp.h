@@ -1,0 +1,15 @@
+/*
+ * mcp.h - the kind of session that `comfymux mcp` has: every REQUEST is a line
+ * that an MCP client wrote, every answer and output a line for it.
+ *
+ * A record of line 0 is the session's own: {"version"} as negotiated, so that
+ * a successor goes on in the same era. Records of other lines are the tools'.
+ */
+#ifndef WORKERS_MCP_H
+#define WORKERS_MCP_H
+
+#include "workers/worker.h"
+
+extern const struct worker_kind mcp_kind;
+
+#endif

@@ -1,0 +1,51 @@
+/*
+ * mcp_progress.h - the progress notifications of one call: what to tell, and
+ * when. Pure: knows neither timer nor line.
+ *
+ * MCP wants each number greater than the one before it. What we are told stands
+ * still (a queue), repeats, and falls back (the next workflow of a batch): it
+ * is mapped to one rising scale on which news that is not larger, and the
+ * repetition that keeps a client from giving up, make a tiny step.
+ *
+ * News waits a moment: clients lose a notification that comes together with
+ * the result and complain about it, and the last news of a call is often right
+ * before its end.
+ */
+#ifndef WORKERS_MCP_PROGRESS_H
+#define WORKERS_MCP_PROGRESS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define MCP_PROGRESS_GAP_MS      250   /* at most four a second */
+#define MCP_PROGRESS_SETTLE_MS   40    /* from news to telling it */
+#define MCP_PROGRESS_REPEAT_MS   15000 /* told again after that */
+#define MCP_PROGRESS_MESSAGE_MAX 256   /* bytes of text kept */
+/* The number told is of 1, with nine digits. */
+#define MCP_PROGRESS_UNITS 1000000000
+/* What a tool says is taken as this much at most: the rest is for the tiny
+ * steps, which never reach 1. */
+#define MCP_PROGRESS_SAID_MAX 0.99
+
+struct mcp_progress {
+	int64_t told;    /* in units; -1: nothing yet */
+	int64_t told_ms; /* when; of the start before that */
+	int64_t wanted;  /* in units */
+	int64_t news_ms; /* of the first news not told, -1: none */
+	char message[MCP_PROGRESS_MESSAGE_MAX + 1];
+};
+
+void mcp_progress_init(struct mcp_progress *p, int64_t now_ms);
+/* Takes in a state; `message` may be NULL. What is no larger and says nothing
+ * else is no news. */
+void mcp_progress_set(struct mcp_progress *p, double fraction,
+                      const char *message, int64_t now_ms);
+/* When mcp_progress_next() will have something, on the clock of `now_ms`. */
+int64_t mcp_progress_due_ms(const struct mcp_progress *p);
+/* What is to be told now: the number, as JSON text; false if nothing is. */
+bool mcp_progress_next(const struct mcp_progress *p, int64_t now_ms,
+                       char number[24]);
+/* It was told. Without this call it is due again. */
+void mcp_progress_told(struct mcp_progress *p, int64_t now_ms);
+
+#endif

@@ -1,0 +1,67 @@
+/*
+ * tool_ask.h - what the tools share: a command of request.h carried out for a
+ * tool, arguments, and results.
+ *
+ * The command line and the tools so do the same things by the same code, with
+ * and without a supervisor.
+ */
+#ifndef WORKERS_TOOL_ASK_H
+#define WORKERS_TOOL_ASK_H
+
+#include "workers/mcp_tools.h"
+
+struct tool_ask;
+
+/* The command's answer: `body` is the result, or the error object when `ok` is
+ * false; valid during the call. */
+typedef void tool_answer_cb(struct tool_call *c, bool ok, struct json body);
+/* One output of run or watch. May be NULL. */
+typedef void tool_output_cb(struct tool_call *c, struct json output);
+
+/* Starts op with `params` (JSON object text). Calls back exactly once, unless
+ * freed before, possibly from inside. NULL when out of memory: the call was
+ * failed and is gone. */
+struct tool_ask *tool_ask_new(struct tool_call *c, const char *op,
+                              struct span params, tool_answer_cb *on_answer,
+                              tool_output_cb *on_output);
+/* Asks the command to cancel what it runs; its answer still comes. */
+void tool_ask_cancel(struct tool_ask *a);
+/* No callback will come. NULL is fine; returns NULL. Allowed in callbacks. */
+struct tool_ask *tool_ask_free(struct tool_ask *a);
+/* Lets it live on without its call, until its answer: a cancellation that goes
+ * on after the call is gone. */
+void tool_ask_orphan(struct tool_ask *a);
+
+/* An argument as a fresh string; NULL if absent (or out of memory). */
+char *tool_arg_string(const struct tool_call *c, const char *key);
+bool tool_arg_bool(const struct tool_call *c, const char *key, bool otherwise);
+int64_t tool_arg_int(const struct tool_call *c, const char *key,
+                     int64_t otherwise);
+
+/* Ends the call with a JSON object and further content; what could not be built
+ * (`structured` failed) ends it with an error that says so. */
+void tool_finish(struct tool_call *c, struct buf *structured, bool is_error,
+                 const struct tool_content *content, size_t count);
+/* Ends the call with the error object of a command: {"error": {...}} and the
+ * prompt_id it carries. */
+void tool_finish_error(struct tool_call *c, struct json error);
+
+/* {"prompt_id": ...} of the arguments as params; the call is failed and false
+ * returned when that cannot be built. */
+bool tool_prompt_params(struct tool_call *c, struct buf *params);
+
+/* Appends "key":value; nothing for a value that is missing. */
+void tool_put_member(struct buf *out, const char *key, struct json value);
+void tool_put_string(struct buf *out, const char *key, const char *value);
+/* Reads a file that the keeper opened, at most `max` bytes; `what` is the
+ * argument that named it. Regular files only. `out` needs room for a chunk of
+ * 64 KiB more than `max`. */
+int tool_read_file(int fd, size_t max, const char *what, struct buf *out,
+                   struct error *err);
+/* Appends the members of object `j` without its braces; nothing for others. */
+void tool_put_members(struct buf *out, struct json j);
+/* "?filename=...&subfolder=...&type=..." behind the server's /view. */
+void tool_put_view_url(struct buf *out, const struct tool_call *c,
+                       struct json file);
+
+#endif

@@ -1,0 +1,356 @@
+/*
+ * tool_query.c - the tools that look and cancel: get_execution_progress,
+ * cancel_execution, get_queue, get_history, get_last_output, list_outputs,
+ * get_error_details.
+ *
+ * What they may see is the supervisor's word: its ops know whose prompt is
+ * whose.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "common/progress.h"
+#include "workers/tool_ask.h"
+#include "workers/tool_code.h"
+#include "workers/tool_files_of.h"
+
+#define RESULT_BYTES    (9u << 20)
+#define LAST_LIMIT      50          /* prompts looked through for an image */
+#define TRACEBACK_BYTES (16u << 10) /* shown of a traceback, its end */
+#define TRACEBACK_LINES 200
+
+struct query {
+	struct tool_ask *ask;
+	struct tool_images *images;
+	struct comfy_call *call; /* get_error_details */
+	bool holds_api;
+	struct buf progress; /* get_error_details: the first answer */
+};
+
+void tool_query_destroy(struct tool_call *c)
+{
+	struct query *q = c->state;
+
+	if (!q)
+		return;
+	q->ask = tool_ask_free(q->ask);
+	q->images = tool_images_free(q->images);
+	if (q->call)
+		comfy_call_cancel(q->call);
+	if (q->holds_api)
+		link_api_release(c->host->link);
+	buf_deinit(&q->progress);
+	free(q);
+}
+
+/* Asks `op`; the call fails by itself if that can't be done. */
+static void query_ask(struct tool_call *c, const char *op, struct span params,
+                      tool_answer_cb *cb)
+{
+	struct query *q = calloc(1, sizeof(*q));
+
+	c->state = q;
+	if (!q) {
+		tool_fail(c, "internal", "out of memory", NULL);
+		return;
+	}
+	buf_init(&q->progress, RESULT_BYTES);
+	q->ask = tool_ask_new(c, op, params, cb, NULL);
+}
+
+static void query_prompt(struct tool_call *c, const char *op,
+                         tool_answer_cb *cb)
+{
+	cleanup_buf struct buf params = BUF_INIT(4096);
+
+	if (tool_prompt_params(c, &params))
+		query_ask(c, op, span_make(params.data, params.len), cb);
+}
+
+/* The result is the command's as it is. */
+static void pass_on(struct tool_call *c, bool ok, struct json body)
+{
+	cleanup_buf struct buf out = BUF_INIT(RESULT_BYTES);
+
+	if (!ok) {
+		tool_finish_error(c, body);
+		return;
+	}
+	(void)json_compact(&out, body);
+	tool_finish(c, &out, false, NULL, 0);
+}
+
+void tool_progress_start(struct tool_call *c)
+{
+	query_prompt(c, "progress", pass_on);
+}
+
+void tool_queue_start(struct tool_call *c)
+{
+	query_ask(c, "queue", SPAN("{}"), pass_on);
+}
+
+void tool_history_start(struct tool_call *c)
+{
+	cleanup_buf struct buf params = BUF_INIT(64);
+
+	(void)buf_printf(&params, "{\"limit\":%lld}",
+	                 (long long)tool_arg_int(c, "limit", 10));
+	query_ask(c, "history", span_make(params.data, params.len), pass_on);
+}
+
+/* --- cancel_execution ---------------------------------------------------- */
+
+static void on_cancelled(struct tool_call *c, bool ok, struct json body)
+{
+	cleanup_buf struct buf out = BUF_INIT(4096);
+
+	if (!ok) {
+		tool_finish_error(c, body);
+		return;
+	}
+	(void)buf_putc(&out, '{');
+	(void)buf_json_key(&out, "prompt_id");
+	(void)json_compact(&out, json_get(c->args, "prompt_id"));
+	(void)buf_putc(&out, ',');
+	tool_put_members(&out, body);
+	(void)buf_putc(&out, '}');
+	tool_finish(c, &out, false, NULL, 0);
+}
+
+void tool_cancel_start(struct tool_call *c)
+{
+	query_prompt(c, "cancel", on_cancelled);
+}
+
+/* --- list_outputs -------------------------------------------------------- */
+
+static void on_outputs(struct tool_call *c, bool ok, struct json body)
+{
+	struct query *q = c->state;
+	cleanup_buf struct buf out = BUF_INIT(RESULT_BYTES);
+	struct json outputs = json_get(body, "outputs");
+
+	if (!ok) {
+		tool_finish_error(c, body);
+		return;
+	}
+	(void)buf_putc(&out, '{');
+	tool_put_member(&out, "prompt_id", json_get(body, "prompt_id"));
+	tool_put_member(&out, "status", json_get(body, "status"));
+	(void)buf_json_key(&out, "files");
+	(void)tool_put_files(&out, c, outputs);
+	tool_put_member(&out, "outputs", outputs);
+	(void)buf_putc(&out, '}');
+	tool_finish_files(c, &q->images, &out, false,
+	                  json_get(body, "prompt_id"), outputs,
+	                  tool_arg_bool(c, "return_images", false));
+}
+
+void tool_outputs_start(struct tool_call *c)
+{
+	query_prompt(c, "progress", on_outputs);
+}
+
+/* --- get_last_output ----------------------------------------------------- */
+
+struct finding {
+	struct json node, file;
+};
+
+static bool find_image(void *user, struct json node, struct json file)
+{
+	struct finding *f = user;
+
+	if (!tool_is_image(file))
+		return true;
+	f->node = node;
+	f->file = file;
+	return false;
+}
+
+static void finish_last(struct tool_call *c, struct json prompt,
+                        struct json in_flight, const struct finding *f)
+{
+	struct query *q = c->state;
+	cleanup_buf struct buf out = BUF_INIT(RESULT_BYTES);
+	cleanup_buf struct buf one = BUF_INIT(65536);
+	struct json outputs;
+
+	(void)buf_putc(&out, '{');
+	tool_put_member(&out, "prompt_id", json_get(prompt, "prompt_id"));
+	tool_put_member(&out, "node", f->node);
+	tool_put_member(&out, "filename", json_get(f->file, "filename"));
+	tool_put_member(&out, "subfolder", json_get(f->file, "subfolder"));
+	tool_put_member(&out, "type", json_get(f->file, "type"));
+	(void)buf_json_key(&out, "view_url");
+	tool_put_view_url(&out, c, f->file);
+	tool_put_member(&out, "in_flight", in_flight);
+	(void)buf_putc(&out, '}');
+	/* Only this one is linked and shown. */
+	(void)buf_putc(&one, '{');
+	(void)buf_append(&one, f->node.text.p, f->node.text.n);
+	(void)buf_puts(&one, ":{\"images\":[");
+	(void)buf_append(&one, f->file.text.p, f->file.text.n);
+	(void)buf_puts(&one, "]}}");
+	if (!buf_ok(&one) || json_parse(&outputs, one.data, one.len,
+	                                JSON_NONFINITE, NULL) != JSON_OK)
+		outputs = JSON_MISSING;
+	tool_finish_files(c, &q->images, &out, false,
+	                  json_get(prompt, "prompt_id"), outputs,
+	                  tool_arg_bool(c, "return_images", false));
+}
+
+static void on_last(struct tool_call *c, bool ok, struct json body)
+{
+	struct json_iter it;
+	struct json prompt, in_flight = JSON_MISSING;
+	struct finding f = {JSON_MISSING, JSON_MISSING};
+
+	if (!ok) {
+		tool_finish_error(c, body);
+		return;
+	}
+	/* Queued and running come first, then the newest ended ones. */
+	json_iter_init(&it, json_get(body, "prompts"));
+	while (json_iter_next(&it, NULL, &prompt)) {
+		struct json status = json_get(prompt, "status");
+
+		if (json_string_eq(status, "queued") ||
+		    json_string_eq(status, "executing")) {
+			if (json_is(in_flight, JSON_NONE))
+				in_flight = json_get(prompt, "prompt_id");
+			continue;
+		}
+		tool_files_each(json_get(prompt, "outputs"), find_image, &f);
+		if (!json_is(f.file, JSON_NONE)) {
+			finish_last(c, prompt, in_flight, &f);
+			return;
+		}
+	}
+	tool_fail(c, "not_found",
+	          json_is(in_flight, JSON_NONE)
+	                  ? "none of your recent prompts has made an image"
+	                  : "none of your prompts has made an image yet, but "
+	                    "one is still running: call get_queue, then "
+	                    "wait_for_execution",
+	          NULL);
+}
+
+void tool_last_start(struct tool_call *c)
+{
+	cleanup_buf struct buf params = BUF_INIT(64);
+
+	(void)buf_printf(&params, "{\"limit\":%d}", LAST_LIMIT);
+	query_ask(c, "history", span_make(params.data, params.len), on_last);
+}
+
+/* --- get_error_details --------------------------------------------------- */
+
+/* The last lines, where the fault is. */
+static void put_traceback(struct buf *out, struct json traceback)
+{
+	size_t total = json_count(traceback), skip = 0, used = 0;
+	struct json_iter it;
+	struct json line;
+	bool first = true;
+
+	if (total > TRACEBACK_LINES)
+		skip = total - TRACEBACK_LINES;
+	(void)buf_json_key(out, "traceback");
+	(void)buf_putc(out, '[');
+	json_iter_init(&it, traceback);
+	for (size_t i = 0; json_iter_next(&it, NULL, &line); i++) {
+		if (i < skip || !json_is(line, JSON_STRING) ||
+		    used + line.text.n > TRACEBACK_BYTES)
+			continue;
+		used += line.text.n;
+		if (!first)
+			(void)buf_putc(out, ',');
+		first = false;
+		(void)buf_append(out, line.text.p, line.text.n);
+	}
+	(void)buf_putc(out, ']');
+}
+
+/* The data of execution_error in a history entry's messages. */
+static struct json error_message(struct json entry)
+{
+	struct json_iter it;
+	struct json m;
+
+	json_iter_init(&it, json_get(json_get(entry, "status"), "messages"));
+	while (json_iter_next(&it, NULL, &m))
+		if (json_string_eq(json_at(m, 0), "execution_error"))
+			return json_at(m, 1);
+	return JSON_MISSING;
+}
+
+static void finish_details(struct tool_call *c, struct json details)
+{
+	const struct query *q = c->state;
+	cleanup_buf struct buf out = BUF_INIT(RESULT_BYTES);
+	struct json p;
+
+	if (json_parse(&p, q->progress.data, q->progress.len, JSON_NONFINITE,
+	               NULL) != JSON_OK) {
+		tool_fail(c, "internal", "out of memory", NULL);
+		return;
+	}
+	(void)buf_putc(&out, '{');
+	tool_put_member(&out, "prompt_id", json_get(p, "prompt_id"));
+	tool_put_member(&out, "status", json_get(p, "status"));
+	tool_put_member(&out, "error", json_get(p, "error"));
+	tool_put_member(&out, "node_type", json_get(details, "node_type"));
+	if (json_is(json_get(details, "traceback"), JSON_ARRAY))
+		put_traceback(&out, json_get(details, "traceback"));
+	(void)buf_putc(&out, '}');
+	tool_finish(c, &out, false, NULL, 0);
+}
+
+static void on_details(void *user, const struct comfy_history *h)
+{
+	struct tool_call *c = user;
+	struct query *q = c->state;
+
+	q->call = NULL;
+	/* Without it what the supervisor knows has to do. */
+	finish_details(c, error_message(h->entry));
+}
+
+static void on_error_progress(struct tool_call *c, bool ok, struct json body)
+{
+	struct query *q = c->state;
+	struct link *l = c->host->link;
+	cleanup_free char *id =
+		json_string_dup(json_get(body, "prompt_id"), PROGRESS_ID_MAX);
+	struct error err = ERROR_NULL;
+	struct comfy_api *api;
+
+	if (!ok) {
+		tool_finish_error(c, body);
+		return;
+	}
+	if (!id || json_compact(&q->progress, body) < 0) {
+		tool_fail(c, "internal", "out of memory", NULL);
+		return;
+	}
+	if (!json_is(json_get(body, "error"), JSON_OBJECT)) {
+		finish_details(c, JSON_MISSING);
+		return;
+	}
+	api = link_api(l, &err);
+	if (api) {
+		link_api_hold(l);
+		q->holds_api = true;
+		q->call = comfy_get_history(api, id, on_details, c, &err);
+	}
+	if (!q->call)
+		finish_details(c, JSON_MISSING);
+}
+
+void tool_details_start(struct tool_call *c)
+{
+	query_prompt(c, "progress", on_error_progress);
+}
