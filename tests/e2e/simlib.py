@@ -26,11 +26,15 @@ import time
 
 TIMEOUT = 10.0  # seconds before a test gives up on anything
 
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__))))
+
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
 
 def binary_path():
-    return os.environ.get("COMFYSIM", "build/comfysim")
+    return os.environ.get("COMFYSIM",
+                          os.path.join(ROOT, "build", "comfysim"))
 
 
 class Reply:

@@ -42,7 +42,8 @@ import zlib
 import simlib
 from simlib import Sim, sampler
 
-DATA = os.path.join(os.environ.get("TEST_DATA", "tests/data"), "comfyui")
+DATA = os.path.join(os.environ.get("TEST_DATA") or
+                    os.path.join(simlib.ROOT, "tests", "data"), "comfyui")
 SPEED = 8
 
 # --- recordings ----------------------------------------------------------
@@ -1290,6 +1291,44 @@ class QueueTest(SimTest):
                          404)
         self.assertEqual(self.sim.post(sampler()).json()["number"], 0)
 
+    def post_many(self, n):
+        """How often each status came, on connections that are kept."""
+        conns = [http.client.HTTPConnection("127.0.0.1", self.sim.port)
+                 for _ in range(16)]
+        body = json.dumps({"prompt": {"1": {
+            "class_type": "SimText", "inputs": {"text": "x"}}}})
+        codes = collections.Counter()
+        for at in range(0, n, len(conns)):
+            some = conns[:n - at]
+            for c in some:
+                c.request("POST", "/prompt", body)
+            for c in some:
+                r = c.getresponse()
+                r.read()
+                codes[r.status] += 1
+        for c in conns:
+            c.close()
+        return codes
+
+    def test_history_is_bounded(self):
+        self.sim.post(sampler(steps=1, step_ms=0), prompt_id="first")
+        self.assertEqual(self.post_many(10000), {200: 10000})
+        self.sim.wait_idle()
+        self.assertEqual(self.sim.stats()["queue"]["history"], 10001)
+        self.assertTrue(self.sim.get_json("/history/first"))
+        self.post_many(1)
+        self.sim.wait_idle()
+        self.assertEqual(self.sim.stats()["queue"]["history"], 10001)
+        self.assertEqual(self.sim.get_json("/history/first"), {})
+
+    @unittest.skipUnless(os.environ.get("SIM_SLOW"),
+                         "takes half a minute; set SIM_SLOW=1")
+    def test_queue_is_bounded(self):
+        self.sim.fault("pause")
+        self.assertEqual(self.post_many(100002), {200: 100000, 503: 2})
+        self.sim.http("POST", "/queue", {"clear": True})
+        self.assertEqual(self.post_many(1), {200: 1})
+
     def test_jobs(self):
         run(self.sim, sampler(), prompt_id="done")
         run(self.sim, {"1": {"class_type": "SimError",
@@ -1571,6 +1610,13 @@ class WireTest(SimTest):
                       b"Content-Length: %d\r\n\r\n" % n)
             self.assertEqual(s.recv(100).split()[1], code)
             s.close()
+
+    def test_length_of_a_path(self):
+        for n, status in ((4095, 200), (4096, 404)):
+            path = "/history/" + "x" * (n - len("/history/"))
+            self.assertEqual(self.sim.get(path).status, status)
+        sid = "i" * (4095 - len("clientId="))
+        self.assertEqual(self.ws(sid).wait_type("status").data["sid"], sid)
 
     def test_range(self):
         _, _, entry = run(self.sim, sampler())
