@@ -221,6 +221,13 @@ static int check_string(size_t key, const char *value, struct error *err)
 		    strcmp(value, "syslog") != 0)
 			return bad_value(key, value, "stderr or syslog", err);
 		return 0;
+	case CONFIG_KEY_cancel_policy:
+		if (strcmp(value, "auto") != 0 &&
+		    strcmp(value, "detach") != 0 &&
+		    strcmp(value, "interrupt") != 0)
+			return bad_value(key, value,
+			                 "one of auto, detach, interrupt", err);
+		return 0;
 	case CONFIG_KEY_socket:
 	case CONFIG_KEY_state_dir:
 		if (!*value)

@@ -51,6 +51,19 @@ static inline void list_del(struct list *n)
 	list_init(n);
 }
 
+/* Takes the first node out; NULL if there is none. */
+static inline struct list *list_pop(struct list *head)
+{
+	struct list *n = head->next;
+
+	if (n == head)
+		return NULL;
+	head->next = n->next;
+	n->next->prev = head;
+	list_init(n);
+	return n;
+}
+
 #define list_entry(ptr, type, member) container_of(ptr, type, member)
 
 /* First entry of a list that is not empty. */

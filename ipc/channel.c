@@ -19,7 +19,6 @@
 
 #define READ_MIN   4096 /* first read of a channel_read(), then doubled */
 #define KEEP_BYTES (16u << 10) /* of the buffer, while little is in it */
-#define RING_KEEP  64          /* slots kept while nothing is queued */
 
 enum direction {
 	TO_WORKER = 1,
@@ -67,19 +66,9 @@ int channel_init(struct channel *c, int fd, bool is_worker)
 	return 0;
 }
 
-static void drop_first_frame(struct channel *c)
-{
-	(void)frame_unref(c->queue[c->queue_head]);
-	c->queue_head = (c->queue_head + 1) & (c->queue_cap - 1);
-	c->queue_count--;
-	c->sent = 0;
-}
-
 void channel_deinit(struct channel *c)
 {
-	while (c->queue_count > 0)
-		drop_first_frame(c);
-	free(c->queue);
+	frame_queue_deinit(&c->out);
 	if (c->fd_count > 0)
 		fd_discard(c->fds, c->fd_count);
 	buf_deinit(&c->in);
@@ -144,24 +133,8 @@ static int check_send(const struct channel *c, enum channel_type type,
 		return -EINVAL;
 	if (payload.n > CHANNEL_PAYLOAD_MAX)
 		return -EMSGSIZE;
-	if (c->queued_bytes + CHANNEL_HEADER_LEN + payload.n > CHANNEL_QUOTA)
+	if (c->out.bytes + CHANNEL_HEADER_LEN + payload.n > CHANNEL_QUOTA)
 		return -ENOBUFS;
-	return 0;
-}
-
-static int enqueue(struct channel *c, struct frame *f)
-{
-	int r;
-
-	if (c->queue_count == c->queue_cap) {
-		r = frame_ring_grow(&c->queue, &c->queue_cap, &c->queue_head,
-		                    c->queue_count);
-		if (r < 0)
-			return r;
-	}
-	c->queue[(c->queue_head + c->queue_count) & (c->queue_cap - 1)] = f;
-	c->queue_count++;
-	c->queued_bytes += f->len;
 	return 0;
 }
 
@@ -191,47 +164,15 @@ int channel_send(struct channel *c, enum channel_type type, uint64_t line,
 			(void)close(copy);
 		return -ENOMEM;
 	}
-	r = enqueue(c, f);
+	r = frame_queue_push(&c->out, f);
 	if (r < 0)
 		(void)frame_unref(f);
 	return r;
 }
 
-static void mark_sent(struct channel *c, size_t n)
-{
-	size_t left;
-
-	c->queued_bytes -= n;
-	while (n > 0) {
-		left = c->queue[c->queue_head]->len - c->sent;
-		if (n < left) {
-			c->sent += n;
-			return;
-		}
-		n -= left;
-		drop_first_frame(c);
-	}
-}
-
 int channel_flush(struct channel *c)
 {
-	ssize_t n;
-
-	while (c->queue_count > 0) {
-		n = frame_ring_send(c->fd, c->queue, c->queue_cap,
-		                    c->queue_head, c->queue_count, c->sent);
-		if (n == -EAGAIN)
-			return 0;
-		if (n < 0)
-			return (int)n;
-		mark_sent(c, (size_t)n);
-	}
-	if (c->queue_cap > RING_KEEP) {
-		free(c->queue);
-		c->queue = NULL;
-		c->queue_cap = c->queue_head = 0;
-	}
-	return 0;
+	return frame_queue_flush(&c->out, c->fd);
 }
 
 /* ---- reading ---- */

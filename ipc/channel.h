@@ -18,11 +18,15 @@
 #include "common/buf.h"
 #include "common/error.h"
 #include "common/span.h"
-#include "ipc/frame.h"
+#include "ipc/frame_queue.h"
 
-/* Descriptor numbers in an exec'd worker. */
+/* Descriptor numbers in an exec'd worker ... */
 #define CHANNEL_SESSION_FD 3
 #define CHANNEL_BUS_FD     4 /* absent when there is no supervisor */
+/* ... and in the zygote, which is the same program with this argument. A forked
+ * worker's have no fixed numbers. */
+#define CHANNEL_ZYGOTE_FD       3
+#define CHANNEL_ZYGOTE_ARGUMENT "--zygote"
 
 #define CHANNEL_PAYLOAD_MAX (16u << 20)
 #define CHANNEL_HEADER_LEN  16
@@ -55,8 +59,7 @@ struct channel {
 	bool eof;
 	int fds[CHANNEL_FDS_MAX];
 	size_t fd_count;
-	struct frame **queue;
-	size_t queue_cap, queue_head, queue_count, sent, queued_bytes;
+	struct frame_queue out;
 };
 
 #define CHANNEL_NULL                                                           \
@@ -79,12 +82,12 @@ int channel_send(struct channel *c, enum channel_type type, uint64_t line,
 int channel_flush(struct channel *c);
 static inline bool channel_wants_write(const struct channel *c)
 {
-	return c->queue_count > 0;
+	return c->out.count > 0;
 }
 /* Bytes queued and not yet written: callers with more to say wait. */
 static inline size_t channel_queued(const struct channel *c)
 {
-	return c->queued_bytes;
+	return c->out.bytes;
 }
 
 /* Reads what is there, at most CHANNEL_READ_MAX. 1: something came or eof is

@@ -50,6 +50,7 @@ struct client {
 	struct list requests; /* oldest first */
 	struct list due;      /* timed out, their callbacks are running */
 	size_t held_bytes;
+	int line_fd;    /* that came with the line in hand; -1: none */
 	unsigned depth; /* of entries from the loop */
 	bool freed;
 };
@@ -176,6 +177,19 @@ static void hang_up_errno(struct client *c, int errnum, const char *what)
 	hang_up(c, &err);
 }
 
+int client_expect_fds(struct client *c)
+{
+	return is_open(c) ? conn_expect_fds(&c->conn) : -ENOTCONN;
+}
+
+int client_take_fd(struct client *c)
+{
+	int fd = c->line_fd;
+
+	c->line_fd = -1;
+	return fd;
+}
+
 int client_fd(const struct client *c)
 {
 	return c->conn.fd;
@@ -268,17 +282,35 @@ static void take_reply(struct client *c, const struct incoming *in)
 	}
 }
 
+/* Lines and descriptors pair up in order, wanted or not. */
+static int pair_fd(struct client *c, const struct incoming *in,
+                   struct error *err)
+{
+	if (!in->has_fd || !c->conn.expect_fds)
+		return 0;
+	c->line_fd = conn_take_fd(&c->conn);
+	return c->line_fd >= 0 ? 0
+	                       : error_set(err, ERR_PROTOCOL,
+	                                   "the supervisor sent a line "
+	                                   "without its descriptor");
+}
+
 static void take_line(struct client *c, struct span line)
 {
 	struct incoming in;
 	struct error err;
+	int fd;
 
-	if (incoming_parse(&in, line.p, line.n, &err) < 0)
+	if (incoming_parse(&in, line.p, line.n, &err) < 0 ||
+	    pair_fd(c, &in, &err) < 0)
 		hang_up(c, &err);
 	else if (!in.is_event)
 		take_reply(c, &in);
 	else if (in.event != EVENT_COUNT && c->handlers.on_event)
 		c->handlers.on_event(c->user, &in);
+	fd = client_take_fd(c);
+	if (fd >= 0)
+		(void)close(fd);
 }
 
 static void take_lines(struct client *c)
@@ -345,17 +377,15 @@ static void on_writable(struct ev_loop *loop, ev_io *w, int revents)
 {
 	struct client *c = w->data;
 	int r = conn_flush(&c->conn);
+	/* Answers to earlier requests may still be there: the reader takes
+	 * them, and then finds the end. */
+	bool gone = r == -EPIPE || r == -ECONNRESET;
 
 	enter(c);
-	if (r == -EPIPE || r == -ECONNRESET) {
-		/* Answers to earlier requests may still be there: the reader
-		 * takes them, and then finds the end. */
-		ev_io_stop(loop, w);
-	} else if (r < 0) {
+	if (r < 0 && !gone)
 		hang_up_errno(c, -r, "the connection to the supervisor broke");
-	} else if (!conn_wants_write(&c->conn)) {
+	else if (gone || !conn_wants_write(&c->conn))
 		ev_io_stop(loop, w);
-	}
 	leave(c);
 }
 
@@ -385,11 +415,11 @@ static int check_room(const struct client *c, const struct frame *f,
 		                 "%d requests wait for the supervisor's reply; "
 		                 "wait for some of them",
 		                 CLIENT_REQUESTS_MAX);
-	if (c->conn.queued_bytes + c->held_bytes + f->len > CLIENT_QUOTA)
+	if (c->conn.out.bytes + c->held_bytes + f->len > CLIENT_QUOTA)
 		return error_set(err, ERR_LIMIT,
 		                 "%zu bytes wait to be taken by the "
 		                 "supervisor; wait for replies",
-		                 c->conn.queued_bytes + c->held_bytes);
+		                 c->conn.out.bytes + c->held_bytes);
 	return 0;
 }
 
@@ -604,6 +634,7 @@ struct client *client_new(struct ev_loop *loop, int fd, const char *name,
 		return NULL;
 	}
 	c->loop = loop;
+	c->line_fd = -1;
 	c->handlers = *h;
 	c->user = user;
 	list_init(&c->requests);

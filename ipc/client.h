@@ -86,6 +86,12 @@ struct client *client_free(struct client *c);
 uint64_t client_request(struct client *c, enum op op, struct span params,
                         unsigned timeout_ms, client_reply_cb *cb, void *user,
                         struct error *err);
+/* From now on lines may come with descriptors, for client_take_fd(). 0 or a
+ * negative errno. */
+int client_expect_fds(struct client *c);
+/* Inside a callback: the descriptor of the line that it is called for, the
+ * caller's then; -1 if there is none. One that nobody takes is closed. */
+int client_take_fd(struct client *c);
 /* No callback will come for this request. */
 void client_forget(struct client *c, uint64_t id);
 

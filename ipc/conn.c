@@ -17,7 +17,6 @@
 #include "common/fdutil.h"
 #include "ipc/creds.h"
 
-#define RING_KEEP   64          /* slots kept while nothing is queued */
 #define DRAIN_BYTES (16u << 10) /* read at once before a close */
 
 /* Room for everything the kernel may attach, so that nothing is cut: a cut
@@ -69,19 +68,9 @@ static void drain(int fd)
 	} while (r > 0);
 }
 
-static void drop_first_frame(struct conn *c)
-{
-	(void)frame_unref(c->queue[c->queue_head]);
-	c->queue_head = (c->queue_head + 1) & (c->queue_cap - 1);
-	c->queue_count--;
-	c->sent = 0;
-}
-
 void conn_deinit(struct conn *c)
 {
-	while (c->queue_count > 0)
-		drop_first_frame(c);
-	free(c->queue);
+	frame_queue_deinit(&c->out);
 	lines_deinit(&c->lines);
 	if (c->fd_count > 0)
 		fd_discard(c->fds, c->fd_count);
@@ -222,21 +211,15 @@ int conn_send(struct conn *c, struct frame *f)
 
 	if (f->len == 0)
 		return f->fd < 0 ? 0 : -EINVAL;
-	if (c->queue_count >= CONN_FRAMES_MAX)
+	if (c->out.count >= CONN_FRAMES_MAX)
 		return -ENOBUFS;
-	if (c->queue_count > 0 &&
-	    (c->queued_bytes > c->quota || f->len > c->quota - c->queued_bytes))
+	if (c->out.count > 0 &&
+	    (c->out.bytes > c->quota || f->len > c->quota - c->out.bytes))
 		return -ENOBUFS;
-	if (c->queue_count == c->queue_cap) {
-		r = frame_ring_grow(&c->queue, &c->queue_cap, &c->queue_head,
-		                    c->queue_count);
-		if (r < 0)
-			return r;
-	}
-	c->queue[(c->queue_head + c->queue_count) & (c->queue_cap - 1)] =
-		frame_ref(f);
-	c->queue_count++;
-	c->queued_bytes += f->len;
+	r = frame_queue_push(&c->out, f);
+	if (r < 0)
+		return r;
+	(void)frame_ref(f);
 	return 0;
 }
 
@@ -252,39 +235,7 @@ int conn_send_bytes(struct conn *c, const void *data, size_t len)
 	return r;
 }
 
-static void mark_sent(struct conn *c, size_t n)
-{
-	size_t left;
-
-	c->queued_bytes -= n;
-	while (n > 0) {
-		left = c->queue[c->queue_head]->len - c->sent;
-		if (n < left) {
-			c->sent += n;
-			return;
-		}
-		n -= left;
-		drop_first_frame(c);
-	}
-}
-
 int conn_flush(struct conn *c)
 {
-	ssize_t n;
-
-	while (c->queue_count > 0) {
-		n = frame_ring_send(c->fd, c->queue, c->queue_cap,
-		                    c->queue_head, c->queue_count, c->sent);
-		if (n == -EAGAIN)
-			return 0;
-		if (n < 0)
-			return (int)n;
-		mark_sent(c, (size_t)n);
-	}
-	if (c->queue_cap > RING_KEEP) {
-		free(c->queue);
-		c->queue = NULL;
-		c->queue_cap = c->queue_head = 0;
-	}
-	return 0;
+	return frame_queue_flush(&c->out, c->fd);
 }

@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-#include "ipc/frame.h"
+#include "ipc/frame_queue.h"
 #include "ipc/lines.h"
 
 #define CONN_READ_MAX                                                          \
@@ -30,12 +30,8 @@ struct conn {
 	struct lines lines;
 	bool eof;
 	pid_t sender; /* who wrote last, by SCM_CREDENTIALS; 0 unknown */
-	/* writer */
-	struct frame **queue; /* ring */
-	size_t queue_cap, queue_head, queue_count;
-	size_t sent;         /* bytes of the first frame that are gone */
-	size_t queued_bytes; /* not yet sent */
-	size_t quota;        /* bytes */
+	struct frame_queue out;
+	size_t quota; /* bytes queued in `out` */
 	/* reader's descriptors */
 	bool expect_fds;
 	int fds[CONN_FDS_MAX];
@@ -83,7 +79,7 @@ int conn_send_bytes(struct conn *c, const void *data, size_t len);
 int conn_flush(struct conn *c);
 static inline bool conn_wants_write(const struct conn *c)
 {
-	return c->queue_count > 0;
+	return c->out.count > 0;
 }
 
 #endif

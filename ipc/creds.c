@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 
 /* Younger than many C libraries' headers. */
@@ -60,6 +61,22 @@ int creds_get(struct creds *c, int sock, struct error *err)
 	c->uid = cred.uid;
 	c->gid = cred.gid;
 	return get_groups(c, sock, err);
+}
+
+int creds_copy(struct creds *to, const struct creds *from)
+{
+	*to = *from;
+	to->groups = NULL;
+	to->group_count = 0;
+	if (from->group_count == 0)
+		return 0;
+	to->groups = malloc(from->group_count * sizeof(*to->groups));
+	if (!to->groups)
+		return -ENOMEM;
+	memcpy(to->groups, from->groups,
+	       from->group_count * sizeof(*to->groups));
+	to->group_count = from->group_count;
+	return 0;
 }
 
 void creds_deinit(struct creds *c)

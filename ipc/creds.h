@@ -23,6 +23,8 @@ struct creds {
 /* SO_PEERCRED and SO_PEERGROUPS of a connected socket. 0, or -1 with `err`;
  * `c` is as creds_deinit leaves it then. */
 int creds_get(struct creds *c, int sock, struct error *err);
+/* 0, or -ENOMEM with `to` as creds_deinit leaves it. */
+int creds_copy(struct creds *to, const struct creds *from);
 /* Safe twice. */
 void creds_deinit(struct creds *c);
 /* Primary group included. */

@@ -314,12 +314,13 @@ enum incoming_key {
 	KEY_OK,
 	KEY_RESULT,
 	KEY_ERROR,
+	KEY_FDS,
 	KEY_COUNT
 };
 
 static const char *const incoming_keys[] = {
-	"event",    "seq", "prompt_id", "t",      "data",
-	"progress", "id",  "ok",        "result", "error",
+	"event",    "seq", "prompt_id", "t",      "data",  "progress",
+	"id",       "ok",  "result",    "error",  "fds",
 };
 STATIC_ASSERT_ARRAY_SIZE(incoming_keys, KEY_COUNT);
 
@@ -371,6 +372,17 @@ static int take_reply(struct incoming *in, const struct json *v,
 	return 0;
 }
 
+/* No line comes with more than one. */
+static int take_fds(struct incoming *in, struct json fds, struct error *err)
+{
+	uint64_t n = 0;
+
+	if (fds.type != JSON_NONE && (!json_uint64(fds, &n) || n > 1))
+		return broken(err, KEY_FDS);
+	in->has_fd = n == 1;
+	return 0;
+}
+
 int incoming_parse(struct incoming *in, const char *line, size_t len,
                    struct error *err)
 {
@@ -382,6 +394,8 @@ int incoming_parse(struct incoming *in, const char *line, size_t len,
 	    0)
 		return error_prefix(err, "from the supervisor");
 	json_get_many(body, incoming_keys, v, KEY_COUNT);
+	if (take_fds(in, v[KEY_FDS], err) < 0)
+		return -1;
 	if (v[KEY_EVENT].type == JSON_STRING)
 		return take_event(in, v, err);
 	if (v[KEY_EVENT].type != JSON_NONE)

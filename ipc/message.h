@@ -107,6 +107,8 @@ struct json request_field(const struct request *req, const char *name);
  * appended on failure. Newlines inside JSON text from elsewhere are taken out:
  * one message is one line. */
 int reply_ok(struct buf *out, struct span id, struct span result);
+/* The same for a line that comes with a descriptor. */
+int reply_ok_fd(struct buf *out, struct span id, struct span result);
 int reply_error(struct buf *out, struct span id, const struct error *err,
                 struct span extra);
 
@@ -132,6 +134,7 @@ int event_build(struct buf *out, const struct event_line *ev);
 /* What came from the supervisor: a reply or an event. */
 struct incoming {
 	bool is_event;
+	bool has_fd; /* a descriptor comes with it */
 	/* reply */
 	uint64_t id; /* 0 if it was no integer of ours */
 	bool ok;

@@ -91,17 +91,31 @@ static void put_id(struct line *l, struct span id)
 		PUT_TEXT(l, "null");
 }
 
-int reply_ok(struct buf *out, struct span id, struct span result)
+static int build_ok(struct buf *out, struct span id, struct span result,
+                    bool fd)
 {
 	struct line l = line_begin(out);
 
 	put_id(&l, id);
-	PUT_TEXT(&l, ",\"ok\":true,\"result\":");
+	PUT_TEXT(&l, ",\"ok\":true");
+	if (fd)
+		PUT_TEXT(&l, ",\"fds\":1");
+	PUT_TEXT(&l, ",\"result\":");
 	if (result.p)
 		put_json(&l, result);
 	else
 		PUT_TEXT(&l, "{}");
 	return line_end(&l);
+}
+
+int reply_ok(struct buf *out, struct span id, struct span result)
+{
+	return build_ok(out, id, result, false);
+}
+
+int reply_ok_fd(struct buf *out, struct span id, struct span result)
+{
+	return build_ok(out, id, result, true);
 }
 
 int reply_error(struct buf *out, struct span id, const struct error *err,

@@ -56,16 +56,13 @@ static struct frame *take(struct client_queue *q, struct entry *e)
 void client_queue_deinit(struct client_queue *q)
 {
 	struct frame *f;
-	struct entry *e;
+	struct list *n;
 
 	while ((f = client_queue_pop(q)))
 		frame_unref(f);
 	client_queue_forget_due(q);
-	while (!list_empty(&q->spare)) {
-		e = list_first(&q->spare, struct entry, link);
-		list_del(&e->link);
-		free(e);
-	}
+	while ((n = list_pop(&q->spare)))
+		free(list_entry(n, struct entry, link));
 	q->spare_count = 0;
 	map_deinit(&q->steps);
 	map_deinit(&q->due_by_id);
@@ -184,8 +181,10 @@ void client_queue_unwant(struct client_queue *q, const char *prompt_id)
 
 void client_queue_forget_due(struct client_queue *q)
 {
-	while (!list_empty(&q->due))
-		drop_due(q, list_first(&q->due, struct due, link));
+	struct list *n;
+
+	while ((n = list_pop(&q->due)))
+		drop_due(q, list_entry(n, struct due, link));
 }
 
 bool client_queue_due(struct client_queue *q, char id[UUID_LEN + 1],
@@ -206,7 +205,7 @@ bool client_queue_due(struct client_queue *q, char id[UUID_LEN + 1],
 
 struct frame *client_queue_pop(struct client_queue *q)
 {
-	if (list_empty(&q->entries))
-		return NULL;
-	return take(q, list_first(&q->entries, struct entry, link));
+	struct list *n = list_pop(&q->entries);
+
+	return n ? take(q, list_entry(n, struct entry, link)) : NULL;
 }

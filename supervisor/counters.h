@@ -34,6 +34,9 @@
 	X(clients_refused) /* turned away at the door */                       \
 	X(clients_shed)    /* disconnected: broke a bound, or took nothing */  \
 	X(descriptors)     /* pushed at us and thrown away */                  \
+	X(workers)         /* forked */                                        \
+	X(workers_failed)  /* of them, died or killed unasked */               \
+	X(zygotes)         /* started */                                       \
 	X(store_errors)
 
 struct counters {

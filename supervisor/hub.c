@@ -79,8 +79,28 @@ static void let_in(struct hub *h, int fd_)
 		return;
 	}
 	/* Consumes fd and creds. */
-	if (peer_new(h, steal_fd(&fd), &creds, operator_, &err) < 0)
+	if (!peer_new(h, steal_fd(&fd), &creds, operator_, &err))
 		log_error("hub", "client dropped: %s", err.text);
+}
+
+struct peer *hub_adopt(struct hub *h, int fd_, const struct peer *as,
+                       struct error *err)
+{
+	cleanup_close int fd = fd_;
+	struct creds creds = {0};
+	struct peer *p;
+
+	if (check_room(h, &as->creds, as->is_operator, err) < 0)
+		return NULL;
+	if (creds_copy(&creds, &as->creds) < 0) {
+		(void)error_set_nomem(err, "a bus");
+		return NULL;
+	}
+	/* Consumes fd and creds. */
+	p = peer_new(h, steal_fd(&fd), &creds, as->is_operator, err);
+	if (p)
+		p->is_bus = true;
+	return p;
 }
 
 static void on_pause_over(struct ev_loop *loop, ev_timer *w, int revents)
@@ -173,74 +193,6 @@ void hub_sweep(struct hub *h, int64_t now_ms)
 	}
 }
 
-/* --- sessions ------------------------------------------------------------- */
-
-static bool session_id_fits(const char *id)
-{
-	size_t n = strlen(id);
-
-	return n >= 2 && n < HUB_SESSION_MAX - 5 && id[0] == 's' &&
-	       id[1] != '0' && strspn(id + 1, "0123456789") == n - 1;
-}
-
-static void end_session(struct hub *h, struct peer *p)
-{
-	if (p->session.id[0] == '\0')
-		return;
-	(void)map_remove(&h->sessions, p->session.id, strlen(p->session.id));
-	p->session = (struct session){0};
-}
-
-void hub_detach(struct hub *h, struct peer *p)
-{
-	end_session(h, p);
-}
-
-/* The session that is to be resumed under its id, if that may be: it is free,
- * or a connection of the same user holds it, which then loses it. */
-static bool resume(struct hub *h, struct peer *p, const char *want)
-{
-	unsigned long long n;
-	struct peer *holder;
-	unsigned restarts = 0;
-
-	if (!session_id_fits(want))
-		return false;
-	holder = map_get(&h->sessions, want, strlen(want));
-	if (holder && holder->creds.uid != p->creds.uid)
-		return false;
-	if (holder) {
-		restarts = holder->session.restarts;
-		end_session(h, holder);
-	}
-	memcpy(p->session.id, want, strlen(want) + 1);
-	p->session.restarts = restarts + 1;
-	n = strtoull(want + 1, NULL, 10);
-	if (n >= h->next_session)
-		h->next_session = n + 1;
-	return true;
-}
-
-int hub_attach(struct hub *h, struct peer *p, const char *kind,
-               const char *want, struct error *err)
-{
-	end_session(h, p);
-	if (!resume(h, p, want))
-		(void)snprintf(p->session.id, sizeof(p->session.id), "s%llu",
-		               (unsigned long long)h->next_session++);
-	p->session.kind = kind;
-	p->session.pid = p->conn.sender > 0 ? p->conn.sender : p->creds.pid;
-	if (map_add(&h->sessions, p->session.id, strlen(p->session.id), p) !=
-	    0) {
-		p->session = (struct session){0};
-		return error_set_nomem(err, "session");
-	}
-	log_info("hub", "session attached (id=%s kind=%s uid=%u pid=%d)",
-	         p->session.id, kind, (unsigned)p->creds.uid,
-	         (int)p->session.pid);
-	return 0;
-}
-
 /* --- beginning and end ---------------------------------------------------- */
 
 int hub_init(struct hub *h, struct supervisor *sv, struct error *err)
@@ -248,8 +200,7 @@ int hub_init(struct hub *h, struct supervisor *sv, struct error *err)
 	*h = (struct hub){.sv = sv,
 	                  .listener = LISTENER_NULL,
 	                  .budget = {.max = HUB_LINES_BYTES_MAX},
-	                  .next_peer = 1,
-	                  .next_session = 1};
+	                  .next_peer = 1};
 	list_init(&h->peers);
 	list_init(&h->dirty);
 	list_init(&h->backlog);
@@ -302,6 +253,5 @@ void hub_deinit(struct hub *h)
 		peer_close(list_first(&h->peers, struct peer, link), NULL);
 	ev_idle_stop(h->sv->loop, &h->backlog_runner);
 	ev_prepare_stop(h->sv->loop, &h->flusher);
-	map_deinit(&h->sessions);
 	h->sv = NULL;
 }

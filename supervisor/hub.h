@@ -24,6 +24,7 @@
 #include "supervisor/subscription.h"
 
 struct prompt;
+struct session;
 struct supervisor;
 struct tenant;
 
@@ -33,6 +34,8 @@ struct tenant;
 #define HUB_LINES_BYTES_MAX (256u << 20)
 /* Requests of one client that wait for ComfyUI; past it no more are read. */
 #define HUB_WAITS_MAX 256
+/* Events of a prompt that runs before its POST is answered. */
+#define WAIT_HELD_MAX 64
 /* Bytes handed to the kernel's and conn's side, where nothing is folded. */
 #define HUB_CONN_LOW (64u << 10)
 /* A client whose queue is full and that takes nothing for so long has died
@@ -43,14 +46,6 @@ struct tenant;
 /* Share of max_clients that one uid may take, unless it is an operator's. */
 #define HUB_TENANT_SHARE 2
 #define HUB_NAME_MAX     64 /* bytes of a client's name */
-#define HUB_SESSION_MAX  16 /* bytes of a session's id */
-
-struct session {
-	char id[HUB_SESSION_MAX]; /* "s1"; "": none */
-	const char *kind;         /* static */
-	pid_t pid;                /* who writes: the worker */
-	unsigned restarts;
-};
 
 struct peer {
 	struct list link;    /* hub.peers */
@@ -70,7 +65,8 @@ struct peer {
 	bool closing; /* to be closed as soon as nobody holds it */
 	bool leaving; /* it has closed its end, and all lines are handled */
 	char name[HUB_NAME_MAX + 1];
-	struct session session;
+	struct session *session; /* of which it is keeper or bus; NULL: none */
+	bool is_bus;             /* made for a session's worker */
 	struct list waits; /* its requests that wait for ComfyUI */
 	size_t wait_count;
 	struct list prompts; /* that it submitted, not over */
@@ -84,7 +80,12 @@ struct wait {
 	struct list by_peer, by_prompt;
 	struct peer *peer;
 	struct prompt *prompt;
-	bool subscribe; /* submit: as if subscribe followed */
+	/* submit: as if subscribe followed. What is told before the answer is
+	 * held back until then, see tell_hold. */
+	bool subscribe;
+	struct frame *held[WAIT_HELD_MAX];
+	size_t held_count;
+	uint64_t held_missed; /* that there was no room for */
 	size_t id_len;
 	char id[MESSAGE_ID_MAX];
 };
@@ -98,9 +99,8 @@ struct hub {
 	ev_idle backlog_runner;
 	ev_prepare flusher;
 	struct list peers, dirty, backlog, stalled;
-	struct map sessions; /* id -> peer */
 	size_t peer_count;
-	uint64_t next_peer, next_session;
+	uint64_t next_peer;
 	int64_t idle_since_ms; /* no clients; only while peer_count is 0 */
 };
 
@@ -135,10 +135,10 @@ static inline struct span wait_id(const struct wait *w)
 	return span_make(w->id_len > 0 ? w->id : NULL, w->id_len);
 }
 
-/* Registers the peer as a session's; `want` is the id of one to resume, or
- * "". */
-int hub_attach(struct hub *h, struct peer *p, const char *kind,
-               const char *want, struct error *err);
+/* A client on a socketpair's end (consumed, on failure too) that may do what
+ * `as` may and no more: a bus. NULL with `err`. */
+struct peer *hub_adopt(struct hub *h, int fd, const struct peer *as,
+                       struct error *err);
 
 static inline struct peer *peer_of(struct subscriber *s)
 {

@@ -7,14 +7,9 @@
 
 #include "supervisor/hub.h"
 
-/* hub.c */
-/* Ends the peer's session, if it has one. */
-void hub_detach(struct hub *h, struct peer *p);
-
-/* peer.c */
-/* Consumes `fd` and `creds`, also on failure. */
-int peer_new(struct hub *h, int fd, struct creds *creds, bool is_operator,
-             struct error *err);
+/* Consumes `fd` and `creds`, also on failure. NULL with `err` set. */
+struct peer *peer_new(struct hub *h, int fd, struct creds *creds,
+                      bool is_operator, struct error *err);
 /* `why` is for the log; NULL: it just left. */
 void peer_close(struct peer *p, const char *why);
 /* Handles lines that are there. May close it. */

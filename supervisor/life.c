@@ -47,10 +47,44 @@ static void save_state(struct supervisor *sv, struct prompt *p)
 	log_error("life", "prompt %s: %s", p->id, err.text);
 }
 
+static void put_reply(struct buf *out, const struct prompt *p,
+                      const struct life_news *news)
+{
+	const struct cmx_progress *c = progress_get(p->progress);
+
+	(void)buf_printf(out, "{\"prompt_id\":\"%s\",\"status\":\"%s\"", p->id,
+	                 cmx_status_name(c->status));
+	if (p->has_number)
+		(void)buf_printf(out, ",\"number\":%.17g", p->number);
+	if (json_count(news->node_errors) > 0) {
+		(void)buf_puts(out, ",\"node_errors\":");
+		(void)json_compact(out, news->node_errors);
+	}
+	(void)buf_putc(out, '}');
+}
+
+/* One answer; then the subscription, if one was asked for. */
+static void answer(struct supervisor *sv, struct wait *w,
+                   const struct buf *result)
+{
+	struct error err = ERROR_NULL;
+
+	if (!buf_ok(result)) {
+		error_set_nomem(&err, "reply");
+		peer_refuse(w->peer, wait_id(w), &err, SPAN_NULL);
+		return;
+	}
+	peer_reply(w->peer, wait_id(w), span_make(result->data, result->len));
+	if (w->subscribe && tell_release(sv, w) != 0)
+		log_warn("life",
+		         "prompt %s is not subscribed to: client %llu has too "
+		         "many subscriptions",
+		         w->prompt->id, (unsigned long long)w->peer->number);
+}
+
 void life_reply(struct supervisor *sv, struct prompt *p,
                 const struct life_news *news)
 {
-	const char *status = cmx_status_name(progress_get(p->progress)->status);
 	struct buf result = BUF_INIT(LINE_MAX_BYTES);
 	struct wait *w;
 
@@ -59,39 +93,13 @@ void life_reply(struct supervisor *sv, struct prompt *p,
 	p->fsm.hold = true;
 	if (list_empty(&p->waiters))
 		return;
-	(void)buf_printf(&result, "{\"prompt_id\":\"%s\",\"status\":\"%s\"",
-	                 p->id, status);
-	if (p->has_number)
-		(void)buf_printf(&result, ",\"number\":%.17g", p->number);
-	if (json_count(news->node_errors) > 0) {
-		(void)buf_puts(&result, ",\"node_errors\":");
-		(void)json_compact(&result, news->node_errors);
-	}
-	(void)buf_putc(&result, '}');
+	put_reply(&result, p, news);
 	while (!list_empty(&p->waiters)) {
 		w = list_first(&p->waiters, struct wait, by_prompt);
-		life_answer(sv, w->peer, wait_id(w), p, &result, w->subscribe);
+		answer(sv, w, &result);
 		wait_free(w);
 	}
 	buf_deinit(&result);
-}
-
-void life_answer(struct supervisor *sv, struct peer *peer, struct span id,
-                 struct prompt *p, const struct buf *result, bool subscribe)
-{
-	struct error err = ERROR_NULL;
-
-	if (!buf_ok(result)) {
-		error_set_nomem(&err, "reply");
-		peer_refuse(peer, id, &err, SPAN_NULL);
-		return;
-	}
-	peer_reply(peer, id, span_make(result->data, result->len));
-	if (subscribe && tell_follow(sv, peer, p) != 0)
-		log_warn("life",
-		         "prompt %s is not subscribed to: client %llu has too "
-		         "many subscriptions",
-		         p->id, (unsigned long long)peer->number);
 }
 
 static void tell_submitted(struct supervisor *sv, struct prompt *p)

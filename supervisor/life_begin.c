@@ -40,7 +40,8 @@ static int again_active(struct supervisor *sv, struct peer *peer,
 	w = wait_new(peer, id, p, &p->waiters);
 	if (!w)
 		return error_set_nomem(err, "request");
-	w->subscribe = subscribe;
+	if (subscribe)
+		tell_hold(sv, w);
 	/* Else it waits for the same POST as the first request. */
 	if (list_empty(&p->unanswered))
 		life_reply(sv, p, &none);
@@ -118,14 +119,15 @@ static int check_bounds(struct supervisor *sv, const struct peer *peer,
 	return 0;
 }
 
-static int create(struct supervisor *sv, struct peer *peer,
-                  const struct life_submission *s, const char *prompt_id,
-                  struct prompt **pp, struct error *err)
+/* NULL with `err` set on failure. */
+static struct prompt *create(struct supervisor *sv, struct peer *peer,
+                             const struct life_submission *s,
+                             const char *prompt_id, struct error *err)
 {
 	struct store_accept a = {
 		.id = prompt_id,
 		.uid = peer->creds.uid,
-		.session = peer->session.id,
+		.session = peer->session ? peer->session->id : "",
 		.workflow = s->workflow,
 		.extra_data = s->extra_data,
 		.submitted_at = clock_epoch_ms(),
@@ -133,21 +135,22 @@ static int create(struct supervisor *sv, struct peer *peer,
 	struct prompt *p =
 		tracker_add(&sv->tracker, prompt_id, peer->creds.uid);
 
-	if (!p)
-		return error_set_nomem(err, "prompt");
+	if (!p) {
+		error_set_nomem(err, "prompt");
+		return NULL;
+	}
 	if (store_accept(sv->store, &a, &p->row, err) < 0) {
 		sv->counters.store_errors++;
 		log_error("life", "prompt %s not accepted: %s", prompt_id,
 		          err->text);
 		tracker_drop(&sv->tracker, p);
-		return -1;
+		return NULL;
 	}
 	p->submitted_at = a.submitted_at;
 	p->in_flight = &peer->in_flight;
 	peer->in_flight++;
 	list_append(&peer->prompts, &p->by_session);
-	*pp = p;
-	return 0;
+	return p;
 }
 
 int life_submit(struct supervisor *sv, struct peer *peer, struct span id,
@@ -174,8 +177,10 @@ int life_submit(struct supervisor *sv, struct peer *peer, struct span id,
 			return error_set_errno(err, r, "cannot make an id");
 		prompt_id = fresh;
 	}
-	if (check_bounds(sv, peer, err) < 0 ||
-	    create(sv, peer, s, prompt_id, &p, err) < 0)
+	if (check_bounds(sv, peer, err) < 0)
+		return -1;
+	p = create(sv, peer, s, prompt_id, err);
+	if (!p)
 		return -1;
 	sv->counters.accepted++;
 	log_info("life", "prompt accepted (id=%s uid=%u client=%llu)",
@@ -184,7 +189,8 @@ int life_submit(struct supervisor *sv, struct peer *peer, struct span id,
 	p->fsm.hold = s->hold;
 	w = wait_new(peer, id, p, &p->waiters);
 	if (w) {
-		w->subscribe = s->subscribe;
+		if (s->subscribe)
+			tell_hold(sv, w);
 		list_append(&sv->poster.unanswered, &p->unanswered);
 	} else {
 		/* It is stored: it will run, even if nobody is told. */

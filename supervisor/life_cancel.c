@@ -9,9 +9,9 @@
 #include "supervisor/life_impl.h"
 #include "supervisor/polling.h"
 
-/* A cancel that may have dequeued or interrupted: if no event tells, the queue
- * will. */
-#define CANCEL_LOOK_MS 300
+/* After a cancel whose effect is not told: if no event tells, the queue will.
+ */
+#define CANCEL_LOOK_MS 1000
 
 void life_answer_cancels(struct prompt *p, const char *how)
 {
@@ -41,9 +41,12 @@ static void refuse_cancels(struct prompt *p, const struct error *err)
 	}
 }
 
-static void look_soon(struct supervisor *sv)
+/* Of one that waited no event will come. */
+static void look_soon(struct supervisor *sv, const struct prompt *p)
 {
-	reconcile_soon(&sv->reconcile, CANCEL_LOOK_MS, clock_ms());
+	reconcile_soon(&sv->reconcile,
+	               p->fsm.state == PROMPT_SUBMITTED ? 0 : CANCEL_LOOK_MS,
+	               clock_ms());
 	polling_arm(sv);
 }
 
@@ -76,12 +79,12 @@ static void on_cancelled(void *user, const struct comfy_cancelled *c)
 		return;
 	case COMFY_CANCEL_DONE:
 		life_answer_cancels(p, "cancelled");
-		look_soon(sv);
+		look_soon(sv, p);
 		return;
 	case COMFY_CANCEL_NONE:
 		p->fsm.cancelled = false;
 		life_answer_cancels(p, "ended");
-		look_soon(sv);
+		look_soon(sv, p);
 		return;
 	}
 }

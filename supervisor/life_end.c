@@ -140,6 +140,7 @@ void life_end(struct supervisor *sv, struct prompt *p,
 		life_reply(sv, p, news);
 	list_del(&p->unanswered);
 	tell_event(sv, p, EVENT_FINISHED, SPAN_NULL);
+	p->finished = true;
 	subject_clear(&p->subject);
 	life_answer_cancels(p, cancel_outcome(p));
 	list_append(&sv->unsaved, &p->unsaved);

@@ -9,10 +9,6 @@
 /* life.c: answers those who wait for the POST's result: it was accepted. */
 void life_reply(struct supervisor *sv, struct prompt *p,
                 const struct life_news *news);
-/* One answer; then the subscription, if one was asked for. */
-void life_answer(struct supervisor *sv, struct peer *peer, struct span id,
-                 struct prompt *p, const struct buf *result, bool subscribe);
-
 /* life_end.c */
 void life_end(struct supervisor *sv, struct prompt *p,
               const struct life_news *news);

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/cleanup.h"
 #include "common/log.h"
 #include "common/macros.h"
 #include "common/workflow.h"
@@ -117,8 +118,12 @@ static int op_hello(struct supervisor *sv, struct peer *peer,
 	struct buf out = BUF_INIT(LINE_MAX_BYTES);
 	char *text = json_string_dup(name, HUB_NAME_MAX);
 
-	if (text)
+	if (text) {
 		memcpy(peer->name, text, strlen(text) + 1);
+		log_debug("ops", "hello (client=%llu name=%s)",
+		          (unsigned long long)peer->number,
+		          log_safe(text, strlen(text)));
+	}
 	free(text);
 	peer->greeted = true;
 	(void)buf_putc(&out, '{');
@@ -176,36 +181,111 @@ static int check_comfyui(struct supervisor *sv, const struct request *req,
 	return r;
 }
 
+static int put_attached(struct supervisor *sv, const struct peer *peer,
+                        struct buf *out)
+{
+	(void)buf_putc(out, '{');
+	put_string(out, "session", peer->session->id);
+	(void)buf_puts(out, ",\"comfyui\":{\"url\":");
+	(void)buf_json_string(out, sv->url_text.data, sv->url_text.len);
+	put_string(out, "address", upstream_address(sv->upstream));
+	/* Who connects with it takes everybody's events: on a shared
+	 * supervisor a tenant goes on alone with one of his own. */
+	put_string(out, "client_id",
+	           peer->is_operator ? sv->state_dir.client_id : "");
+	return buf_printf(out, "},\"sessions\":%zu,\"poll_interval_ms\":%lld}",
+	                  sv->nursery.attached,
+	                  (long long)sv->cfg.poll_interval_ms);
+}
+
+void ops_attached(struct supervisor *sv, struct peer *peer, struct span id,
+                  int fd_)
+{
+	struct buf result = BUF_INIT(LINE_MAX_BYTES);
+	struct buf line = BUF_INIT(LINE_MAX_BYTES);
+	cleanup_close int fd = fd_;
+	struct span text;
+	struct frame *f = NULL;
+
+	if (put_attached(sv, peer, &result) == 0 && buf_ok(&result)) {
+		text = span_make(result.data, result.len);
+		if ((fd >= 0 ? reply_ok_fd(&line, id, text)
+		             : reply_ok(&line, id, text)) == 0)
+			f = frame_new(line.data, line.len, fd);
+	}
+	if (f) {
+		(void)steal_fd(&fd); /* the frame's now */
+		peer_send(peer, f);
+	} else {
+		peer->closing = true; /* an answer would be missing */
+		peer_touch(peer);
+	}
+	frame_unref(f);
+	buf_deinit(&result);
+	buf_deinit(&line);
+}
+
+/* Who is to work for the session. */
+static int read_host(const struct request *req, enum session_host *hostp,
+                     struct error *err)
+{
+	struct json j = request_field(req, "worker");
+
+	if (json_is(j, JSON_NONE))
+		*hostp = SESSION_SELF;
+	else if (json_string_eq(j, "fork"))
+		*hostp = SESSION_FORKED;
+	else if (json_string_eq(j, "keep"))
+		*hostp = SESSION_ADOPTED;
+	else
+		return error_set(err, ERR_INVALID,
+		                 "\"worker\" must be fork or keep");
+	return 0;
+}
+
 static int op_attach(struct supervisor *sv, struct peer *peer,
                      const struct request *req, struct error *err)
 {
-	const char *kind = kind_of(request_field(req, "kind"));
-	struct buf out = BUF_INIT(LINE_MAX_BYTES);
-	char *want;
+	struct nursery_wish wish = {
+		.kind = kind_of(request_field(req, "kind"))};
+	char *session;
 	int r;
 
-	if (!kind)
+	if (!wish.kind)
 		return error_set(err, ERR_INVALID,
 		                 "\"kind\" must be mcp, batch, chain or run");
-	if (check_comfyui(sv, req, err) < 0)
+	if (check_comfyui(sv, req, err) < 0 ||
+	    read_host(req, &wish.host, err) < 0)
 		return -1;
-	want = json_string_dup(request_field(req, "session"), HUB_SESSION_MAX);
-	r = hub_attach(&sv->hub, peer, kind, want ? want : "", err);
-	free(want);
-	if (r < 0)
-		return -1;
-	(void)buf_putc(&out, '{');
-	put_string(&out, "session", peer->session.id);
-	(void)buf_puts(&out, ",\"comfyui\":{\"url\":");
-	(void)buf_json_string(&out, sv->url_text.data, sv->url_text.len);
-	put_string(&out, "address", upstream_address(sv->upstream));
-	/* Who connects with it takes everybody's events: on a shared
-	 * supervisor a tenant goes on alone with one of his own. */
-	put_string(&out, "client_id",
-	           peer->is_operator ? sv->state_dir.client_id : "");
-	(void)buf_printf(&out, "},\"sessions\":%zu,\"poll_interval_ms\":%lld}",
-	                 sv->hub.sessions.count,
-	                 (long long)sv->cfg.poll_interval_ms);
+	if (peer->is_bus) {
+		if (nursery_bus_attached(&sv->nursery, peer, err) < 0)
+			return -1;
+		ops_attached(sv, peer, req->id, -1);
+		return 0;
+	}
+	session = json_string_dup(request_field(req, "session"),
+	                          NURSERY_ID_MAX);
+	wish.session = session ? session : "";
+	r = nursery_attach(&sv->nursery, peer, req->id, &wish, err);
+	free(session);
+	return r;
+}
+
+static int op_restart_workers(struct supervisor *sv, struct peer *peer,
+                              const struct request *req, struct error *err)
+{
+	struct json j = request_field(req, "session");
+	char *id = json_string_dup(j, NURSERY_ID_MAX);
+	struct buf out = BUF_INIT(64);
+
+	if (!json_is(j, JSON_NONE) && (!id || !nursery_find(&sv->nursery, id))) {
+		free(id);
+		return error_set(err, ERR_NOT_FOUND,
+		                 "there is no such session");
+	}
+	(void)buf_printf(&out, "{\"workers\":%zu}",
+	                 nursery_restart(&sv->nursery, id));
+	free(id);
 	reply_buf(peer, req, &out);
 	return 0;
 }
@@ -299,7 +379,7 @@ static int subscribe_one(struct supervisor *sv, struct peer *peer,
 		return 0;
 	}
 	/* Before the reply, which can't be taken back. */
-	if (p->fsm.state != PROMPT_ENDED) {
+	if (!p->finished) {
 		r = subscription_add(&p->subject, &peer->subscriber);
 		if (r != 0)
 			return too_many(r, err);
@@ -423,6 +503,7 @@ static op_handler *const handlers[] = {
 	[OP_STATUS] = ops_status,
 	[OP_CANCEL] = op_cancel,
 	[OP_RECONNECT] = op_reconnect,
+	[OP_RESTART_WORKERS] = op_restart_workers,
 	[OP_PING] = op_ping,
 };
 STATIC_ASSERT_ARRAY_SIZE(handlers, OP_COUNT);

@@ -23,6 +23,11 @@ typedef int op_handler(struct supervisor *sv, struct peer *peer,
                        const struct request *req, struct error *err);
 op_handler ops_progress, ops_queue, ops_history, ops_status; /* ops_query.c */
 
+/* Answers an attach: what its session needs to know. `fd` (-1: none) goes along
+ * and is consumed. */
+void ops_attached(struct supervisor *sv, struct peer *peer, struct span id,
+                  int fd);
+
 /* The active prompt that a request names, if the client may see it. NULL with
  * `err` set: not found, which is also what somebody else's is. */
 struct prompt *ops_find(struct supervisor *sv, const struct peer *peer,

@@ -256,7 +256,7 @@ int ops_history(struct supervisor *sv, struct peer *peer,
                 const struct request *req, struct error *err)
 {
 	struct json j = request_field(req, "limit");
-	struct buf out = BUF_INIT(2 * LINE_MAX_BYTES);
+	struct buf out = BUF_INIT(2 * (size_t)LINE_MAX_BYTES);
 	const uid_t *who = peer->is_operator ? NULL : &peer->creds.uid;
 	int64_t limit = OPS_HISTORY_DEFAULT;
 	struct history_list l = {.sv = sv, .peer = peer, .out = &out};
@@ -300,41 +300,55 @@ static void put_upstream(struct supervisor *sv, const struct peer *peer,
 	(void)buf_putc(out, '}');
 }
 
-static void put_session(const struct peer *p, struct buf *out)
+static void put_session(const struct session *s, struct buf *out)
 {
 	(void)buf_putc(out, '{');
-	put_string(out, "id", p->session.id);
-	put_string(out, "kind", p->session.kind);
+	put_string(out, "id", s->id);
+	put_string(out, "kind", s->kind);
 	(void)buf_printf(out,
 	                 ",\"pid\":%d,\"keeper_pid\":%d,\"uid\":%u,"
 	                 "\"in_flight\":%zu,\"restarts\":%u}",
-	                 (int)p->session.pid, (int)p->creds.pid,
-	                 (unsigned)p->creds.uid, p->in_flight,
-	                 p->session.restarts);
+	                 (int)session_pid(s), (int)s->keeper->creds.pid,
+	                 (unsigned)s->uid, s->bus ? s->bus->in_flight : 0,
+	                 s->restarts);
 }
 
-/* Sessions, and how many connections have a subscription. */
-static size_t put_sessions(struct supervisor *sv, const struct peer *peer,
-                           struct buf *out)
+/* Those whose keeper is gone are over; only their workers are still about to
+ * leave. */
+static void put_sessions(struct supervisor *sv, const struct peer *peer,
+                         struct buf *out)
 {
-	size_t subscribers = 0, n = 0;
+	struct session *s;
 	struct list *it;
-	struct peer *p;
+	size_t n = 0;
 
 	(void)buf_json_key(out, "sessions");
 	(void)buf_putc(out, '[');
-	list_for_each (it, &sv->hub.peers) {
-		p = list_entry(it, struct peer, link);
-		if (!may_see(peer->creds.uid, peer->is_operator, p->creds.uid))
-			continue;
-		subscribers += p->subscriber.count > 0;
-		if (p->session.id[0] == '\0')
+	list_for_each (it, &sv->nursery.sessions) {
+		s = list_entry(it, struct session, link);
+		if (!s->keeper ||
+		    !may_see(peer->creds.uid, peer->is_operator, s->uid))
 			continue;
 		if (n++ > 0)
 			(void)buf_putc(out, ',');
-		put_session(p, out);
+		put_session(s, out);
 	}
 	(void)buf_putc(out, ']');
+}
+
+/* Connections with a subscription. */
+static size_t count_subscribers(struct supervisor *sv, const struct peer *peer)
+{
+	size_t subscribers = 0;
+	struct list *it;
+	struct peer *p;
+
+	list_for_each (it, &sv->hub.peers) {
+		p = list_entry(it, struct peer, link);
+		subscribers += p->subscriber.count > 0 &&
+		               may_see(peer->creds.uid, peer->is_operator,
+		                       p->creds.uid);
+	}
 	return subscribers;
 }
 
@@ -404,15 +418,15 @@ int ops_status(struct supervisor *sv, struct peer *peer,
                const struct request *req, struct error *err)
 {
 	struct buf out = BUF_INIT(LINE_MAX_BYTES);
-	size_t subscribers;
 
 	(void)buf_putc(&out, '{');
 	put_string(&out, "version", COMFYMUX_VERSION);
 	(void)buf_printf(&out, ",\"pid\":%d", (int)getpid());
 	put_upstream(sv, peer, &out);
-	subscribers = put_sessions(sv, peer, &out);
+	put_sessions(sv, peer, &out);
 	put_prompts(sv, peer, &out);
-	(void)buf_printf(&out, ",\"subscribers\":%zu", subscribers);
+	(void)buf_printf(&out, ",\"subscribers\":%zu",
+	                 count_subscribers(sv, peer));
 	put_counters(sv, peer, &out);
 	(void)buf_putc(&out, '}');
 	return answer(peer, req, &out, err);

@@ -173,7 +173,7 @@ struct config_sources options_sources(const struct options *o)
 		.flags = o->flags,
 		.flag_count = o->flag_count,
 		/* One that was started for a user is his, root's too: it reads
-		 * his file. */
+	         * his file. */
 		.daemon = !o->autostarted,
 	};
 

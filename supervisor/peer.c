@@ -16,9 +16,13 @@
 #include "supervisor/ops.h"
 #include "supervisor/supervisor.h"
 #include "supervisor/tell.h"
+#include "supervisor/tracker.h"
 
 /* HUB_CONN_LOW and a line of any length behind it. */
 #define CONN_QUOTA (HUB_CONN_LOW + 4 * (size_t)LINE_MAX_BYTES)
+
+/* A reply is longer than what it holds by its frame of JSON. */
+#define REPLY_MAX (2 * (size_t)LINE_MAX_BYTES)
 
 static void on_readable(struct ev_loop *loop, ev_io *w, int revents);
 static void on_writable(struct ev_loop *loop, ev_io *w, int revents);
@@ -36,8 +40,8 @@ static void init_lists(struct peer *p)
 	subscriber_init(&p->subscriber);
 }
 
-int peer_new(struct hub *h, int fd, struct creds *creds, bool is_operator,
-             struct error *err)
+struct peer *peer_new(struct hub *h, int fd, struct creds *creds,
+                      bool is_operator, struct error *err)
 {
 	struct supervisor *sv = h->sv;
 	struct peer *p = calloc(1, sizeof(*p));
@@ -56,7 +60,8 @@ int peer_new(struct hub *h, int fd, struct creds *creds, bool is_operator,
 		free(p);
 		(void)close(fd);
 		creds_deinit(creds);
-		return error_set_errno(err, r, "cannot serve a client");
+		(void)error_set_errno(err, -r, "cannot serve a client");
+		return NULL;
 	}
 	init_lists(p);
 	client_queue_init(&p->queue, (size_t)sv->cfg.client_queue_kb << 10);
@@ -75,12 +80,12 @@ int peer_new(struct hub *h, int fd, struct creds *creds, bool is_operator,
 	log_debug("hub", "client connected (client=%llu uid=%u pid=%d)",
 	          (unsigned long long)p->number, (unsigned)p->creds.uid,
 	          (int)p->creds.pid);
-	return 0;
+	return p;
 }
 
 static void log_close(const struct peer *p, const char *why)
 {
-	const char *id = p->session.id[0] != '\0' ? p->session.id : "none";
+	const char *id = p->session ? p->session->id : "none";
 
 	if (why)
 		log_warn("hub",
@@ -88,9 +93,6 @@ static void log_close(const struct peer *p, const char *why)
 		         "session=%s)",
 		         why, (unsigned long long)p->number,
 		         (unsigned)p->creds.uid, (int)p->creds.pid, id);
-	else if (p->session.kind)
-		log_info("hub", "session ended (id=%s uid=%u in_flight=%zu)",
-		         id, (unsigned)p->creds.uid, p->in_flight);
 	else
 		log_debug("hub", "client left (client=%llu uid=%u)",
 		          (unsigned long long)p->number,
@@ -102,17 +104,17 @@ static void let_go_of_prompts(struct peer *p)
 {
 	struct prompt *prompt;
 	struct wait *w;
+	struct list *n;
 
-	while (!list_empty(&p->waits)) {
-		w = list_first(&p->waits, struct wait, by_peer);
+	while ((n = list_pop(&p->waits))) {
+		w = list_entry(n, struct wait, by_peer);
 		prompt = w->prompt;
 		wait_free(w);
 		life_abandoned(prompt);
 	}
-	while (!list_empty(&p->prompts)) {
-		prompt = list_first(&p->prompts, struct prompt, by_session);
+	while ((n = list_pop(&p->prompts))) {
+		prompt = list_entry(n, struct prompt, by_session);
 		prompt->in_flight = NULL;
-		list_del(&prompt->by_session);
 	}
 }
 
@@ -123,7 +125,7 @@ void peer_close(struct peer *p, const char *why)
 
 	log_close(p, why);
 	let_go_of_prompts(p);
-	hub_detach(h, p);
+	nursery_peer_gone(&sv->nursery, p);
 	subscriber_clear(&p->subscriber);
 	ev_io_stop(sv->loop, &p->reader);
 	ev_io_stop(sv->loop, &p->writer);
@@ -262,7 +264,7 @@ void peer_touch(struct peer *p)
 /* Straight to conn while little waits there: nothing could be folded anyway. */
 static bool goes_straight(const struct peer *p)
 {
-	return p->queue.count == 0 && p->conn.queued_bytes < HUB_CONN_LOW;
+	return p->queue.count == 0 && p->conn.out.bytes < HUB_CONN_LOW;
 }
 
 void peer_send(struct peer *p, struct frame *f)
@@ -307,7 +309,7 @@ static void send_line(struct peer *p, struct buf *line, int built)
 
 void peer_reply(struct peer *p, struct span id, struct span result)
 {
-	struct buf line = BUF_INIT(2 * LINE_MAX_BYTES);
+	struct buf line = BUF_INIT(REPLY_MAX);
 
 	send_line(p, &line, reply_ok(&line, id, result));
 }
@@ -315,7 +317,7 @@ void peer_reply(struct peer *p, struct span id, struct span result)
 void peer_refuse(struct peer *p, struct span id, const struct error *err,
                  struct span extra)
 {
-	struct buf line = BUF_INIT(2 * LINE_MAX_BYTES);
+	struct buf line = BUF_INIT(REPLY_MAX);
 
 	send_line(p, &line, reply_error(&line, id, err, extra));
 }
@@ -340,12 +342,12 @@ static void send_due(struct peer *p)
  * the client took anything. */
 static int push(struct peer *p, bool *tookp)
 {
-	size_t total = p->conn.queued_bytes;
+	size_t total = p->conn.out.bytes;
 	struct frame *f;
 	int r;
 
 	do {
-		while (p->conn.queued_bytes < HUB_CONN_LOW &&
+		while (p->conn.out.bytes < HUB_CONN_LOW &&
 		       (f = client_queue_pop(&p->queue))) {
 			total += f->len;
 			r = conn_send(&p->conn, f);
@@ -357,7 +359,7 @@ static int push(struct peer *p, bool *tookp)
 		if (r != 0)
 			return r;
 	} while (!conn_wants_write(&p->conn) && p->queue.count > 0);
-	*tookp = p->conn.queued_bytes < total;
+	*tookp = p->conn.out.bytes < total;
 	return 0;
 }
 
@@ -385,6 +387,9 @@ static void on_drained(struct peer *p)
 			peer_close(p, NULL);
 		return;
 	}
+	/* Snapshots became due, or found room, only now. */
+	if (!client_queue_idle(&p->queue))
+		peer_touch(p);
 	/* Reading was stopped while the queue was full, or too much asked. */
 	if (!ev_is_active(&p->reader) && list_empty(&p->backlog) && may_ask(p))
 		stop_reading(p);
@@ -439,6 +444,10 @@ struct wait *wait_new(struct peer *p, struct span id, struct prompt *prompt,
 
 void wait_free(struct wait *w)
 {
+	while (w->held_count > 0)
+		(void)frame_unref(w->held[--w->held_count]);
+	if (w->subscribe)
+		w->prompt->eager--;
 	w->peer->wait_count--;
 	list_del(&w->by_peer);
 	list_del(&w->by_prompt);

@@ -16,6 +16,8 @@
  * once. */
 static const uint32_t delays_ms[] = {1000, 2000, 4000, 8000, 15000};
 #define JITTER_PERCENT 20
+/* Bytes of a refusal's text, before it is cut to an error's. */
+#define REFUSAL_MAX 65536
 
 static void on_retry(struct ev_loop *loop, ev_timer *w, int revents)
 {
@@ -98,22 +100,40 @@ static void note_id(struct supervisor *sv, struct prompt *p,
 		          p->id, log_safe(s->prompt_id, strlen(s->prompt_id)));
 }
 
-/* The refusal in words, and what ComfyUI said of each node. */
-static void refused(struct supervisor *sv, struct prompt *p,
-                    const struct comfy_submitted *s, struct life_news *news)
+/* The refusal in words. */
+static void explain(const struct comfy_submitted *s, struct error *err)
 {
-	struct buf text = BUF_INIT(ERROR_TEXT_MAX);
-	struct error err = s->r.error;
+	struct buf text = BUF_INIT(REFUSAL_MAX);
 
+	*err = s->r.error;
 	if (s->r.outcome == COMFY_E_REJECTED)
 		workflow_refusal_text(s->r.body, &text);
 	if (buf_ok(&text) && text.len > 0)
-		error_set(&err, ERR_REJECTED, "%.*s", (int)text.len, text.data);
-	err.code = ERR_REJECTED;
+		error_set(err, ERR_REJECTED, "%.*s", (int)text.len, text.data);
+	err->code = ERR_REJECTED;
 	buf_deinit(&text);
-	news->err = &err;
-	news->node_errors = json_get(s->r.body, "node_errors");
-	(void)life_event(sv, p, PROMPT_EV_REFUSED, news);
+}
+
+/* Brings the answer to the prompt. */
+static void pass_on(struct supervisor *sv, struct prompt *p,
+                    const struct comfy_submitted *s, enum prompt_event ev)
+{
+	struct life_news news = {.err = &s->r.error};
+	struct error refusal;
+
+	p->fsm.unfindable = sv->poster.server_picks_ids;
+	if (ev == PROMPT_EV_TAKEN) {
+		note_id(sv, p, s);
+		p->number = s->number;
+		p->has_number = true;
+		news.node_errors = s->node_errors;
+	} else if (ev == PROMPT_EV_REFUSED) {
+		explain(s, &refusal);
+		news.err = &refusal;
+		news.node_errors = json_get(s->r.body, "node_errors");
+	}
+	if (life_event(sv, p, ev, &news) && p->remote_id)
+		stream_replay(sv, p->remote_id);
 }
 
 static void on_posted(void *user, const struct comfy_submitted *s)
@@ -121,31 +141,18 @@ static void on_posted(void *user, const struct comfy_submitted *s)
 	struct supervisor *sv = user;
 	struct poster *po = &sv->poster;
 	struct prompt *p = tracker_find(&sv->tracker, po->id, UUID_LEN);
-	struct life_news news = {.err = &s->r.error};
 	enum prompt_event ev = event_of(s);
 
 	po->posting = false;
 	api_answered(sv, s->r.outcome);
-	if (p)
-		p->fsm.unfindable = po->server_picks_ids;
 	if (ev == PROMPT_EV_TAKEN) {
 		backoff_reset(&po->backoff);
 		stream_expect_status(sv);
 	} else if (ev == PROMPT_EV_UNREACHED) {
 		retry_later(sv);
 	}
-	if (ev == PROMPT_EV_TAKEN && p) {
-		note_id(sv, p, s);
-		p->number = s->number;
-		p->has_number = true;
-		news.node_errors = s->node_errors;
-		if (life_event(sv, p, ev, &news) && p->remote_id)
-			stream_replay(sv, p->remote_id);
-	} else if (ev == PROMPT_EV_REFUSED && p) {
-		refused(sv, p, s, &news);
-	} else if (p) {
-		(void)life_event(sv, p, ev, &news);
-	}
+	if (p)
+		pass_on(sv, p, s, ev);
 	early_clear(&sv->early);
 	if (ev == PROMPT_EV_UNREACHED)
 		life_unreachable(sv, &s->r.error);
@@ -194,6 +201,8 @@ static void post_next(struct supervisor *sv, struct prompt *p)
 		life_unreachable(sv, &err);
 		return;
 	}
+	/* Its line has had its turn. */
+	(void)queue_take(&sv->tracker.queue);
 	sv->counters.posts++;
 	sv->counters.http_requests++;
 	memcpy(po->id, p->id, sizeof(po->id));

@@ -12,7 +12,7 @@
 
 #define APPLICATION_ID 0x434d5558 /* "CMUX" */
 #define SCHEMA_VERSION 1
-#define WAL_PAGES      256       /* pages in the log before a checkpoint */
+#define WAL_PAGES      256     /* pages in the log before a checkpoint */
 #define WAL_KEEP_BYTES 4194304 /* size that the log shrinks back to */
 
 #define STR_(x) #x

@@ -36,14 +36,18 @@ static void end(struct subscription *s)
 
 void subject_clear(struct subject *s)
 {
-	while (!list_empty(&s->subs))
-		end(list_first(&s->subs, struct subscription, by_subject));
+	struct list *n;
+
+	while ((n = list_pop(&s->subs)))
+		end(list_entry(n, struct subscription, by_subject));
 }
 
 void subscriber_clear(struct subscriber *s)
 {
-	while (!list_empty(&s->subs))
-		end(list_first(&s->subs, struct subscription, by_subscriber));
+	struct list *n;
+
+	while ((n = list_pop(&s->subs)))
+		end(list_entry(n, struct subscription, by_subscriber));
 }
 
 /* Walks the shorter of the two lists: a prompt has few subscribers, though a

@@ -21,12 +21,15 @@
 #include "supervisor/poster.h"
 #include "supervisor/stream.h"
 
-#define OTHERS_BITS  0066 /* of the socket's mode: others may connect */
-#define STOP_POLL_S  0.02
-#define HTTP_IDLE_MS 15000 /* kept-alive connections are closed after it */
-#define MODE_SYSTEM  0666
-#define MODE_OWN     0600
-#define FDS_BESIDE   64 /* descriptors that are no client's */
+#define OTHERS_BITS 0066 /* of the socket's mode: others may connect */
+#define STOP_POLL_S 0.02
+#define URL_ROOM    (2 * (size_t)URL_TEXT_MAX)
+/* Of an event line; the rest is the data's. */
+#define PROGRESS_ROOM ((size_t)LINE_MAX_BYTES / 4 * 3)
+#define HTTP_IDLE_MS  15000 /* kept-alive connections are closed after it */
+#define MODE_SYSTEM   0666
+#define MODE_OWN      0600
+#define FDS_BESIDE    64 /* descriptors that are no client's */
 
 /* --- settings ------------------------------------------------------------- */
 
@@ -35,6 +38,8 @@ static int find_group(const char *name, gid_t *gidp, struct error *err)
 	struct group *g;
 
 	errno = 0;
+	/* No thread runs yet. */
+	/* cppcheck-suppress getgrnamCalled */
 	g = getgrnam(name);
 	if (!g)
 		return error_set(err, ERR_CONFIG,
@@ -78,7 +83,7 @@ static int settle(struct supervisor *sv, struct error *err)
 	if (supervisor_check(&sv->cfg, err) < 0 ||
 	    url_parse(&sv->url, sv->cfg.comfyui, err) < 0)
 		return -1;
-	buf_init(&sv->url_text, 2 * URL_TEXT_MAX);
+	buf_init(&sv->url_text, URL_ROOM);
 	if (url_http(&sv->url, &sv->url_text) != 0)
 		return error_set_nomem(err, "URL");
 	sv->uid = geteuid();
@@ -205,7 +210,7 @@ static void check_idle(struct supervisor *sv, int64_t now_ms)
 	    sv->hub.peer_count > 0 || sv->tracker.active > 0)
 		return;
 	if (now_ms - sv->hub.idle_since_ms >= limit_ms)
-		supervisor_stop(sv, "nobody needs it any more");
+		supervisor_stop(sv, "nobody needs it any more", true);
 }
 
 static void on_sweep(struct ev_loop *loop, ev_timer *w, int revents)
@@ -267,6 +272,7 @@ void supervisor_reload(struct supervisor *sv)
 static void try_finish(struct supervisor *sv)
 {
 	if (upstream_state(sv->upstream) == UPSTREAM_DOWN &&
+	    (!sv->nursery.stopping || nursery_idle(&sv->nursery)) &&
 	    hub_drained(&sv->hub))
 		ev_break(sv->loop, EVBREAK_ALL);
 }
@@ -281,7 +287,7 @@ static void on_stop_grace(struct ev_loop *loop, ev_timer *w, int revents)
 		try_finish(sv);
 }
 
-void supervisor_stop(struct supervisor *sv, const char *why)
+void supervisor_stop(struct supervisor *sv, const char *why, bool with_workers)
 {
 	if (sv->stopping) {
 		/* Told twice: at once. */
@@ -292,6 +298,8 @@ void supervisor_stop(struct supervisor *sv, const char *why)
 	sv->stopping = true;
 	sv->stop_by_ms = clock_ms() + SUPERVISOR_STOP_MS;
 	hub_close_door(&sv->hub);
+	if (with_workers)
+		nursery_stop(&sv->nursery);
 	upstream_stop(sv->upstream);
 	ev_timer_set(&sv->stop_grace, STOP_POLL_S, STOP_POLL_S);
 	ev_timer_start(sv->loop, &sv->stop_grace);
@@ -301,11 +309,18 @@ static void on_signal(struct ev_loop *loop, ev_signal *w, int revents)
 {
 	struct supervisor *sv = w->data;
 
-	if (w->signum == SIGHUP)
+	switch (w->signum) {
+	case SIGHUP:
 		supervisor_reload(sv);
-	else
-		supervisor_stop(sv,
-		                w->signum == SIGTERM ? "SIGTERM" : "SIGINT");
+		break;
+	case SIGUSR2:
+		/* For a restart: the next one finds the workers alive. */
+		supervisor_stop(sv, "SIGUSR2", false);
+		break;
+	default:
+		supervisor_stop(
+			sv, w->signum == SIGTERM ? "SIGTERM" : "SIGINT", true);
+	}
 }
 
 /* --- beginning and end ---------------------------------------------------- */
@@ -318,8 +333,10 @@ static void init_watchers(struct supervisor *sv)
 	ev_signal_init(&sv->on_term, on_signal, SIGTERM);
 	ev_signal_init(&sv->on_int, on_signal, SIGINT);
 	ev_signal_init(&sv->on_hup, on_signal, SIGHUP);
+	ev_signal_init(&sv->on_usr2, on_signal, SIGUSR2);
 	sv->save.data = sv->sweep.data = sv->stop_grace.data = sv;
 	sv->on_term.data = sv->on_int.data = sv->on_hup.data = sv;
+	sv->on_usr2.data = sv;
 }
 
 static double sweep_period(const struct supervisor *sv)
@@ -337,6 +354,7 @@ static void start_watchers(struct supervisor *sv)
 	ev_signal_start(sv->loop, &sv->on_term);
 	ev_signal_start(sv->loop, &sv->on_int);
 	ev_signal_start(sv->loop, &sv->on_hup);
+	ev_signal_start(sv->loop, &sv->on_usr2);
 }
 
 static int open_parts(struct supervisor *sv, struct error *err)
@@ -354,6 +372,8 @@ static int open_parts(struct supervisor *sv, struct error *err)
 	                            sv, err);
 	if (!sv->upstream)
 		return -1;
+	if (nursery_init(&sv->nursery, sv, err) < 0)
+		return -1;
 	return hub_init(&sv->hub, sv, err);
 }
 
@@ -368,7 +388,7 @@ int supervisor_init(struct supervisor *sv, const struct options *o,
 	list_init(&sv->calls);
 	list_init(&sv->unsaved);
 	buf_init(&sv->data, LINE_MAX_BYTES);
-	buf_init(&sv->progress, LINE_MAX_BYTES / 4 * 3);
+	buf_init(&sv->progress, PROGRESS_ROOM);
 	buf_init(&sv->line, LINE_MAX_BYTES);
 	(void)umask(077);
 	(void)signal(SIGPIPE, SIG_IGN);
@@ -427,9 +447,10 @@ void supervisor_run(struct supervisor *sv)
 
 static void free_calls(struct supervisor *sv)
 {
-	while (!list_empty(&sv->calls))
-		(void)api_call_end(
-			list_first(&sv->calls, struct api_call, link));
+	struct list *n;
+
+	while ((n = list_pop(&sv->calls)))
+		(void)api_call_end(list_entry(n, struct api_call, link));
 }
 
 void supervisor_deinit(struct supervisor *sv)
@@ -439,6 +460,7 @@ void supervisor_deinit(struct supervisor *sv)
 	if (sv->store)
 		(void)life_save(sv);
 	hub_deinit(&sv->hub);
+	nursery_deinit(&sv->nursery);
 	free_api(sv);
 	free_calls(sv);
 	sv->upstream = upstream_free(sv->upstream);
@@ -453,6 +475,7 @@ void supervisor_deinit(struct supervisor *sv)
 	ev_signal_stop(sv->loop, &sv->on_term);
 	ev_signal_stop(sv->loop, &sv->on_int);
 	ev_signal_stop(sv->loop, &sv->on_hup);
+	ev_signal_stop(sv->loop, &sv->on_usr2);
 	tracker_deinit(&sv->tracker);
 	sv->store = store_close(sv->store);
 	state_dir_close(&sv->state_dir);

@@ -19,6 +19,7 @@
 #include "supervisor/counters.h"
 #include "supervisor/early.h"
 #include "supervisor/hub.h"
+#include "supervisor/nursery.h"
 #include "supervisor/options.h"
 #include "supervisor/reconcile.h"
 #include "supervisor/state_dir.h"
@@ -100,6 +101,7 @@ struct supervisor {
 	struct poster poster;
 	struct positions positions;
 	struct early early;
+	struct nursery nursery;
 	struct hub hub;
 
 	struct list unsaved; /* prompts that ended and are not stored yet */
@@ -116,7 +118,7 @@ struct supervisor {
 
 	int64_t last_http_ms; /* answer */
 	ev_timer sweep, stop_grace;
-	ev_signal on_term, on_int, on_hup;
+	ev_signal on_term, on_int, on_hup, on_usr2;
 	bool stopping;
 	int64_t stop_by_ms;
 
@@ -137,8 +139,9 @@ int supervisor_check(const struct config *cfg, struct error *err);
 
 /* Reads the configuration again (SIGHUP). */
 void supervisor_reload(struct supervisor *sv);
-/* Begins an orderly stop; a second time: at once. */
-void supervisor_stop(struct supervisor *sv, const char *why);
+/* Begins an orderly stop; a second time: at once. Forked workers are stopped,
+ * too, or left to be given a bus by the next supervisor. */
+void supervisor_stop(struct supervisor *sv, const char *why, bool with_workers);
 
 static inline bool supervisor_link_up(const struct supervisor *sv)
 {

@@ -66,6 +66,24 @@ static void deliver(void *user, struct subscriber *s)
 	peer_tell(peer_of(s), d->frame, d->fold, d->prompt_id);
 }
 
+/* For those whose submit is not answered yet, unless they were just told. */
+static void hold_back(struct supervisor *sv, struct prompt *p, struct frame *f)
+{
+	struct list *it;
+	struct wait *w;
+
+	list_for_each (it, &p->waiters) {
+		w = list_entry(it, struct wait, by_prompt);
+		if (!w->subscribe ||
+		    w->peer->subscriber.stamp == sv->event_stamp)
+			continue;
+		if (w->held_count < WAIT_HELD_MAX)
+			w->held[w->held_count++] = frame_ref(f);
+		else
+			w->held_missed++;
+	}
+}
+
 static unsigned progress_flags(enum event event)
 {
 	return event == EVENT_PROGRESS || event == EVENT_PROGRESS_STATE
@@ -97,6 +115,8 @@ void tell_event(struct supervisor *sv, struct prompt *p, enum event event,
 	subject_tell(&p->subject, sv->event_stamp, deliver, &d);
 	subject_tell(&p->tenant->all, sv->event_stamp, deliver, &d);
 	subject_tell(&sv->tracker.everything, sv->event_stamp, deliver, &d);
+	if (p->eager > 0)
+		hold_back(sv, p, d.frame);
 	frame_unref(d.frame);
 }
 
@@ -187,15 +207,43 @@ void tell_snapshot_soon(struct supervisor *sv, struct peer *peer,
 	peer_touch(peer);
 }
 
-int tell_follow(struct supervisor *sv, struct peer *peer, struct prompt *p)
+/* --- submit and subscribe in one ------------------------------------------ */
+
+void tell_hold(struct supervisor *sv, struct wait *w)
 {
+	struct event_line line = {
+		.event = EVENT_SNAPSHOT,
+		.seq = w->prompt->log.seq,
+		.prompt_id = w->prompt->id,
+		.t_ms = clock_epoch_ms(),
+		.progress = tell_progress(sv, w->prompt, 0),
+	};
+
+	w->subscribe = true;
+	w->prompt->eager++;
+	w->held[0] = build(sv, &line);
+	if (w->held[0])
+		w->held_count = 1;
+}
+
+int tell_release(struct supervisor *sv, struct wait *w)
+{
+	struct prompt *p = w->prompt;
 	int r = 0;
 
-	if (p->fsm.state != PROMPT_ENDED)
-		r = subscription_add(&p->subject, &peer->subscriber);
-	if (r == 0)
-		tell_snapshot_soon(sv, peer, p->id);
-	return r;
+	if (!p->finished)
+		r = subscription_add(&p->subject, &w->peer->subscriber);
+	if (r != 0)
+		return r;
+	if (w->held_missed > 0) {
+		/* What was held is part of the snapshot. */
+		(void)tell_snapshot(sv, w->peer, p->id,
+		                    w->held_missed + w->held_count - 1);
+		return 0;
+	}
+	for (size_t i = 0; i < w->held_count; i++)
+		peer_send(w->peer, w->held[i]);
+	return 0;
 }
 
 /* --- the link ------------------------------------------------------------- */

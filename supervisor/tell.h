@@ -17,9 +17,12 @@ void tell_comfy_event(struct supervisor *sv, struct prompt *p,
  * that id (any more). */
 bool tell_snapshot(struct supervisor *sv, struct peer *peer, const char *id,
                    uint64_t missed);
-/* Subscribes the client to the prompt, a snapshot first; of one that is over
- * there is only that. 0, -ENOBUFS or -ENOMEM as subscription_add. */
-int tell_follow(struct supervisor *sv, struct peer *peer, struct prompt *p);
+/* A submit that subscribes waits for its answer: from now on events are held
+ * for it, a snapshot first. */
+void tell_hold(struct supervisor *sv, struct wait *w);
+/* Its answer was given: what was held goes out, then events as they come. 0,
+ * -ENOBUFS or -ENOMEM as subscription_add. */
+int tell_release(struct supervisor *sv, struct wait *w);
 /* The snapshot now if the client takes it, else as soon as it does. */
 void tell_snapshot_soon(struct supervisor *sv, struct peer *peer,
                         const char *id);

@@ -47,6 +47,7 @@ struct prompt {
 	struct list
 		unanswered;  /* poster's: its submitter was told nothing yet */
 	struct list waiters; /* requests that wait for the POST */
+	size_t eager;        /* of them, those that subscribe too */
 	struct list cancels; /* requests that wait for a cancel */
 	struct list by_session; /* of the connection that submitted it */
 	size_t *in_flight;      /* that connection's count, or NULL */
@@ -57,6 +58,7 @@ struct prompt {
 	bool cancel_wanted;         /* as soon as the POST is answered */
 	bool cancelling;            /* a comfy_cancel is under way */
 	bool asking;                /* a GET /history is under way */
+	bool finished;              /* that event was told */
 	uint64_t round, round_seen; /* reconcile's */
 };
 
@@ -110,7 +112,7 @@ void tracker_moved(struct tracker *t, struct prompt *p, enum prompt_state from,
 static inline bool tracker_watched(const struct tracker *t,
                                    const struct prompt *p)
 {
-	return subject_watched(&p->subject) ||
+	return p->eager > 0 || subject_watched(&p->subject) ||
 	       subject_watched(&p->tenant->all) ||
 	       subject_watched(&t->everything);
 }

@@ -74,10 +74,10 @@ START_TEST(lines_both_ways)
 	ck_assert_int_eq(conn_send_bytes(&a, "one\ntw", 6), 0);
 	ck_assert_int_eq(conn_send_bytes(&a, "o\n", 2), 0);
 	ck_assert(conn_wants_write(&a));
-	ck_assert_uint_eq(a.queued_bytes, 8);
+	ck_assert_uint_eq(a.out.bytes, 8);
 	ck_assert_int_eq(conn_flush(&a), 0);
 	ck_assert(!conn_wants_write(&a));
-	ck_assert_uint_eq(a.queued_bytes, 0);
+	ck_assert_uint_eq(a.out.bytes, 0);
 	ck_assert_int_eq(conn_read(&b), 1);
 	expect_line(&b, "one");
 	expect_line(&b, "two");
@@ -119,8 +119,8 @@ START_TEST(quota_at_its_edge)
 	ck_assert_ptr_nonnull(big);
 	ck_assert_int_eq(conn_send_bytes(&a, big, QUOTA_TEST - 1), 0);
 	ck_assert_int_eq(conn_send_bytes(&a, big, 2), -ENOBUFS);
-	ck_assert_uint_eq(a.queued_bytes, QUOTA_TEST - 1);
-	ck_assert_uint_eq(a.queue_count, 1);
+	ck_assert_uint_eq(a.out.bytes, QUOTA_TEST - 1);
+	ck_assert_uint_eq(a.out.count, 1);
 	ck_assert_int_eq(conn_send_bytes(&a, big, 1), 0);
 	ck_assert_int_eq(conn_send_bytes(&a, big, 1), -ENOBUFS);
 	conn_deinit(&a);
@@ -146,7 +146,7 @@ START_TEST(frames_at_their_edge)
 	for (size_t i = 0; i < CONN_FRAMES_MAX; i++)
 		ck_assert_int_eq(conn_send(&a, f), 0);
 	ck_assert_int_eq(conn_send(&a, f), -ENOBUFS);
-	ck_assert_uint_eq(a.queue_count, CONN_FRAMES_MAX);
+	ck_assert_uint_eq(a.out.count, CONN_FRAMES_MAX);
 	(void)frame_unref(f);
 }
 END_TEST
@@ -195,8 +195,8 @@ START_TEST(partial_writes_keep_order)
 		}
 	}
 	ck_assert(!conn_wants_write(&a));
-	ck_assert_uint_eq(a.queued_bytes, 0);
-	ck_assert_uint_le(a.queue_cap, 64);
+	ck_assert_uint_eq(a.out.bytes, 0);
+	ck_assert_uint_le(a.out.cap, 64);
 	ck_assert_uint_le(b.lines.cap, LINES_KEEP_BYTES);
 }
 END_TEST
@@ -489,7 +489,7 @@ START_TEST(broadcast)
 		}
 	}
 	ck_assert_uint_eq(got, (PEERS - 1) * ROUNDS);
-	ck_assert_uint_le(near[0].queued_bytes, 30000);
+	ck_assert_uint_le(near[0].out.bytes, 30000);
 	for (int i = 0; i < PEERS; i++) {
 		conn_deinit(&near[i]);
 		conn_deinit(&far[i]);

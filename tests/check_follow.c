@@ -263,7 +263,7 @@ START_TEST(unsubscribed_by_the_last_one_only)
 	start(true, true);
 	other = follow_new(lnk, ID, true, true, &handlers, NULL, &err);
 	ck_assert_ptr_nonnull(other);
-	other = follow_free(other);
+	(void)follow_free(other);
 	run_for(loop, 50);
 	ck_assert_uint_eq(unsubscribes, 0);
 	follow = follow_free(follow);

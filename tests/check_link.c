@@ -28,6 +28,7 @@ static struct fake_comfy comfy;
 static struct link *lnk;
 static unsigned ups, downs, losts, notices;
 static char notice[2048];
+static bool pending_then; /* when on_bus was called last */
 
 static void on_bus(void *user, bool up)
 {
@@ -35,6 +36,7 @@ static void on_bus(void *user, bool up)
 		ups++;
 	else
 		downs++;
+	pending_then = link_bus_pending(lnk);
 }
 
 static void on_lost(void *user)
@@ -209,6 +211,8 @@ START_TEST(replaced_bus_answers_everything)
 	fake_bus_connect(&other, loop, lnk);
 	ck_assert_uint_eq(replies, 1);
 	ck_assert_uint_eq(downs, 1);
+	/* Whoever hears of the end knows that another is coming. */
+	ck_assert(pending_then);
 	ck_assert(link_bus_pending(lnk));
 	run_until(loop, ups == 2);
 	ck_assert_uint_eq(losts, 0);
@@ -384,6 +388,8 @@ START_TEST(one_turn_at_a_time)
 	run_for(loop, 20);
 	ck_assert_uint_eq(turns[0] + turns[1] + turns[2], 1);
 	link_turn_done(lnk, &t[1]); /* gives up its place */
+	run_for(loop, 20);
+	ck_assert_uint_eq(turns[0], 1); /* not called again */
 	link_turn_done(lnk, &t[0]);
 	link_turn_done(lnk, &t[0]);
 	run_for(loop, 20);

@@ -189,6 +189,7 @@ static Suite *mcp_progress_suite(void)
 	TCase *t = tcase_create("all");
 
 	tcase_add_checked_fixture(t, setup, NULL);
+	tcase_set_timeout(t, 60);
 	tcase_add_test(t, first_news_waits_a_moment);
 	tcase_add_test(t, at_most_so_often);
 	tcase_add_test(t, at_least_so_often);

@@ -688,12 +688,11 @@ START_TEST(requests_are_bounded)
 	char line[256];
 
 	legacy_session();
-	answer_count = 0;
 	for (int i = 0; i < MCP_REQUESTS_MAX; i++) {
 		(void)snprintf(line, sizeof(line), CALL("%d", "slow", ""), i);
 		(void)say(line);
 	}
-	ck_assert_uint_eq(answer_count, 0);
+	ck_assert_uint_eq(answer_count, 1);
 	ask(RPC("'x'", "ping", ""), ERROR_OF("'x'", "-32603"));
 	ask(NOTE("notifications/cancelled", "'requestId':5"), "");
 	ask(RPC("'x'", "ping", ""), "~'id':'x','result'");
@@ -1212,6 +1211,7 @@ static TCase *new_case(Suite *s, const char *name)
 	TCase *t = tcase_create(name);
 
 	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_set_timeout(t, 60);
 	suite_add_tcase(s, t);
 	return t;
 }

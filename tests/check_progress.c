@@ -163,6 +163,19 @@ START_TEST(test_old_server)
 }
 END_TEST
 
+/* Where the server tells states, the next start ends nobody. */
+START_TEST(test_start_beside_another)
+{
+	(void)start();
+	(void)state("1:r0/1");
+	(void)executing("2");
+	assert_completed("");
+	ck_assert_str_eq(get()->current_node, "2");
+	(void)state("1:f1/1 2:r0/1");
+	assert_completed("1");
+}
+END_TEST
+
 START_TEST(test_fraction_never_falls)
 {
 	(void)state("1:r0.0/1.0");
@@ -441,6 +454,7 @@ static void add_events(Suite *s)
 	tcase_add_test(t, test_nothing_after_the_end);
 	tcase_add_test(t, test_irrelevant_events);
 	tcase_add_test(t, test_old_server);
+	tcase_add_test(t, test_start_beside_another);
 	tcase_add_test(t, test_fraction_never_falls);
 	tcase_add_test(t, test_parallel);
 	tcase_add_test(t, test_answered_by_an_equal_node);

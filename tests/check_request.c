@@ -995,6 +995,33 @@ START_TEST(slow_keeper)
 }
 END_TEST
 
+/* A full channel: the record can't get out, so nothing is submitted yet. */
+START_TEST(record_comes_first)
+{
+	char request[512];
+
+	start_alone();
+	ev_io_stop(loop, &io);
+	memset(request, 'x', sizeof(request));
+	memcpy(request, "{\"op\":\"", 7);
+	strcpy(request + sizeof(request) - 3, "\"}");
+	for (uint64_t i = 1; i <= 2000; i++) {
+		tell(CHANNEL_REQUEST, i, request);
+		while (channel_wants_write(&channel)) {
+			run_for(loop, 1);
+			ck_assert_int_eq(channel_flush(&channel), 0);
+		}
+	}
+	tell(CHANNEL_REQUEST, 5000, RUN);
+	run_for(loop, 300);
+	ck_assert_uint_eq(comfy.posts, 0);
+	ev_io_start(loop, &io);
+	await(CHANNEL_RECORD, 5000);
+	run_until(loop, comfy.posts == 1);
+	await(CHANNEL_RESPONSE, 2000);
+}
+END_TEST
+
 static Suite *request_suite(void)
 {
 	Suite *s = suite_create("request");
@@ -1034,6 +1061,7 @@ static Suite *request_suite(void)
 	tcase_add_test(t, leaves_on_sigterm);
 	tcase_add_loop_test(t, wants_hello_first, 0, 2);
 	tcase_add_test(t, slow_keeper);
+	tcase_add_test(t, record_comes_first);
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -307,11 +307,7 @@ static void execute_on_bus(void *user, bool up)
 		execute_choose(e);
 		return;
 	case EXECUTE_AWAY:
-		if (up)
-			execute_choose(e);
-		return;
-	case EXECUTE_TURN:
-		/* A supervisor gives turns of its own. */
+	case EXECUTE_TURN: /* a supervisor gives turns of its own */
 		if (up)
 			execute_choose(e);
 		return;

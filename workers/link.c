@@ -23,12 +23,12 @@
 #define STRING_MAX 4096 /* bytes of a string in a reply to attach */
 
 static const struct link_patience default_patience = {
-        .attach_ms = LINK_ATTACH_MS,
-        .quiet_ms = LINK_QUIET_MS,
-        .ping_ms = LINK_PING_MS,
-        .away_ms = LINK_AWAY_MS,
-        .away_cancel_ms = LINK_AWAY_CANCEL_MS,
-        .lookup_gap_ms = LINK_LOOKUP_GAP_MS,
+	.attach_ms = LINK_ATTACH_MS,
+	.quiet_ms = LINK_QUIET_MS,
+	.ping_ms = LINK_PING_MS,
+	.away_ms = LINK_AWAY_MS,
+	.away_cancel_ms = LINK_AWAY_CANCEL_MS,
+	.lookup_gap_ms = LINK_LOOKUP_GAP_MS,
 };
 
 /* A question to the supervisor. The client's own callback ends in ours, so
@@ -104,6 +104,7 @@ static void link_drop_bus(struct link *l, const struct error *why,
                           enum link_after after)
 {
 	struct link_ask *a;
+	struct list *n;
 	struct error err = *why;
 
 	if (l->state == LINK_ALONE)
@@ -116,9 +117,8 @@ static void link_drop_bus(struct link *l, const struct error *why,
 	ev_timer_stop(l->loop, &l->quiet);
 	log_debug("link", "bus dropped: %s", err.text);
 	err.code = ERR_UNREACHABLE;
-	while (!list_empty(&l->asks)) {
-		a = list_first(&l->asks, struct link_ask, node);
-		list_del(&a->node);
+	while ((n = list_pop(&l->asks))) {
+		a = list_entry(n, struct link_ask, node);
 		a->cb(a->user, NULL, &err);
 		free(a);
 	}
@@ -265,6 +265,7 @@ static void on_client_ready(void *user, const struct client_server *server)
 
 	(void)snprintf(l->epoch, sizeof(l->epoch), "%s", server->epoch);
 	l->uid = server->uid;
+	l->guest = !server->is_operator;
 	l->state = LINK_ATTACH;
 	if (link_attach(l, &err))
 		link_drop_bus(l, &err, AFTER_REFUSED);
@@ -311,8 +312,8 @@ static void on_quiet(struct ev_loop *loop, ev_timer *w, int revents)
 	struct error err;
 
 	ev_timer_stop(loop, w);
-	if (!link_ask(l, OP_PING, SPAN_NULL, l->patience.ping_ms, on_ping_answer, l,
-	              &err))
+	if (!link_ask(l, OP_PING, SPAN_NULL, l->patience.ping_ms,
+	              on_ping_answer, l, &err))
 		link_drop_bus(l, &err, AFTER_LOST);
 }
 
@@ -540,8 +541,7 @@ struct link *link_new(struct ev_loop *loop, const struct link_config *cfg,
 	list_init(&l->watches);
 	ev_timer_init(&l->deadline, on_deadline, 0., 0.);
 	l->patience = cfg->patience ? *cfg->patience : default_patience;
-	ev_timer_init(&l->quiet, on_quiet, 0.,
-	              l->patience.quiet_ms / 1000.0);
+	ev_timer_init(&l->quiet, on_quiet, 0., l->patience.quiet_ms / 1000.0);
 	link_http_init(l);
 	error_set(&l->bus_error, ERR_UNREACHABLE, "%s",
 	          cfg->bus_error && cfg->bus_error[0] ? cfg->bus_error
@@ -561,13 +561,15 @@ struct link *link_new(struct ev_loop *loop, const struct link_config *cfg,
 
 struct link *link_free(struct link *l)
 {
+	struct list *it, *tmp;
+
 	if (!l)
 		return NULL;
 	ev_timer_stop(l->loop, &l->deadline);
 	ev_timer_stop(l->loop, &l->quiet);
 	l->client = client_free(l->client);
-	while (!list_empty(&l->asks))
-		ask_free(list_first(&l->asks, struct link_ask, node));
+	list_for_each_safe (it, tmp, &l->asks)
+		ask_free(list_entry(it, struct link_ask, node));
 	l->poller = poller_free(l->poller);
 	link_http_deinit(l);
 	free(l->kind);

@@ -41,7 +41,7 @@ unsigned link_poll_ms(struct link *l)
 
 unsigned link_spread_ms(struct link *l)
 {
-	return (unsigned)(link_random(l) % (link_poll_ms(l) + 1));
+	return (unsigned)(link_random(l) % ((uint64_t)link_poll_ms(l) + 1));
 }
 
 const char *link_url(const struct link *l)
@@ -216,6 +216,11 @@ bool link_may_see(const struct link *l, const char *prompt_id)
 bool link_may_see_all(const struct link *l)
 {
 	return !l->tenant;
+}
+
+bool link_is_guest(const struct link *l)
+{
+	return l->guest;
 }
 
 /* Whoever is first in line has the turn. */

@@ -1,7 +1,8 @@
 /*
  * main.c - comfymux-worker: does the work of one session. Started by comfymux,
  * with the session channel as descriptor 3 and, with --bus, a supervisor's bus
- * channel as descriptor 4.
+ * channel as descriptor 4; or by comfymuxd, with --zygote, to be the process
+ * that its workers are forked from.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,17 +15,21 @@
 #include "common/log.h"
 #include "ipc/channel.h"
 #include "workers/worker.h"
+#include "workers/zygote.h"
 
 #define EXIT_USAGE 2
 
 static const char usage[] =
 	"usage: comfymux-worker [--bus]\n"
+	"       comfymux-worker --zygote\n"
 	"\n"
 	"The worker of one session: comfymux and comfymuxd start it, not "
 	"people.\n"
 	"Descriptor 3 is the session channel to its keeper.\n"
 	"\n"
 	"  --bus      descriptor 4 is the bus channel to the supervisor\n"
+	"  --zygote   fork workers on request of the supervisor, which is at the\n"
+	"             other end of descriptor 3\n"
 	"  --version  print the version and exit\n"
 	"  --help     print this and exit\n";
 
@@ -36,11 +41,14 @@ static bool is_socket(int fd)
 }
 
 /* -1: go on; else the status to exit with. */
-static int parse_arguments(int argc, char **argv, struct worker_start *start)
+static int parse_arguments(int argc, char **argv, struct worker_start *start,
+                           bool *zygotep)
 {
 	for (int i = 1; i < argc; i++) {
 		if (strcmp(argv[i], "--bus") == 0) {
 			start->bus_fd = CHANNEL_BUS_FD;
+		} else if (strcmp(argv[i], CHANNEL_ZYGOTE_ARGUMENT) == 0) {
+			*zygotep = true;
 		} else if (strcmp(argv[i], "--version") == 0) {
 			return printf("comfymux-worker %s\n",
 			              COMFYMUX_VERSION) < 0;
@@ -93,23 +101,60 @@ static int let_go_of_stdio(void)
 	return r ? -1 : 0;
 }
 
+/* In a worker's first process: nothing was inherited that it needs. */
+static int begin(struct worker_start *start)
+{
+	struct error err;
+
+	if (check_channels(start) || let_go_of_stdio())
+		return -1;
+	if (worker_begin(start, &err) == 0)
+		return 0;
+	fprintf(stderr, "comfymux-worker: %s\n", err.text);
+	return -1;
+}
+
+/* -1 in the workers that it forks; else the status to exit with. */
+static int be_zygote(struct worker_start *start)
+{
+	/* The same start as a worker's: nothing but its one channel. */
+	struct worker_start own = {.session_fd = CHANNEL_ZYGOTE_FD,
+	                           .bus_fd = -1};
+
+	if (begin(&own))
+		return EXIT_USAGE;
+	log_open("zygote", LOG_TO_STDERR, LOG_LEVEL_INFO);
+	switch (zygote_run(own.session_fd, start)) {
+	case ZYGOTE_WORKER:
+		return -1;
+	case ZYGOTE_OVER:
+		log_flush();
+		return 0;
+	case ZYGOTE_BROKEN:
+		break;
+	}
+	log_flush();
+	return 1;
+}
+
 int main(int argc, char **argv)
 {
 	struct worker_start start = {
 		.session_fd = CHANNEL_SESSION_FD,
 		.bus_fd = -1,
 	};
-	struct error err;
-	int status = parse_arguments(argc, argv, &start);
+	bool zygote = false;
+	int status = parse_arguments(argc, argv, &start, &zygote);
 
 	if (status >= 0)
 		return status;
 	log_open("worker", LOG_TO_STDERR, LOG_LEVEL_INFO);
-	if (check_channels(&start) || let_go_of_stdio())
+	if (zygote) {
+		status = be_zygote(&start);
+		if (status >= 0)
+			return status;
+	} else if (begin(&start)) {
 		return EXIT_USAGE;
-	if (worker_begin(&start, &err)) {
-		fprintf(stderr, "comfymux-worker: %s\n", err.text);
-		return 1;
 	}
 	status = worker_run(&start);
 	log_flush();

@@ -78,7 +78,9 @@ struct tool_host {
 	struct link *link;
 	unsigned default_wait_ms;
 	enum cancel_policy cancel_policy;
-	struct list orphans; /* cancellations that outlive their calls */
+	struct list orphans;  /* cancellations that outlive their calls */
+	struct list recalled; /* tool_recall.c's own */
+	size_t recalled_count;
 };
 /* Before the first call, and after the last: drops what still goes on. */
 void tool_host_init(struct tool_host *h);
@@ -89,8 +91,8 @@ struct tool_call {
 	struct tool_host *host;
 	struct json args; /* object; checked against the input schema */
 	enum mcp_version version;
-	bool has_progress; /* the client wants to hear of it */
-	void *state;       /* the tool's own */
+	bool has_progress;          /* the client wants to hear of it */
+	void *state;                /* the tool's own */
 	struct tool_ask *recording; /* tool_ask.c's own */
 };
 

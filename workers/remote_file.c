@@ -233,7 +233,8 @@ void remote_files_init(struct remote_files *fs)
 
 void remote_files_deinit(struct remote_files *fs)
 {
-	while (!list_empty(&fs->open))
-		remote_file_release(
-			list_first(&fs->open, struct remote_file, node));
+	struct list *it, *tmp;
+
+	list_for_each_safe (it, tmp, &fs->open)
+		remote_file_release(list_entry(it, struct remote_file, node));
 }

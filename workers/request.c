@@ -95,8 +95,8 @@ static void respond_error(struct commands *all, uint64_t line,
 		buf_append(&b, extra.p, extra.n);
 	}
 	buf_puts(&b, "}}");
-	if (buf_ok(&b) && all->sink->respond(all->user, line,
-	                                     span_make(b.data, b.len)))
+	if (buf_ok(&b) &&
+	    all->sink->respond(all->user, line, span_make(b.data, b.len)))
 		return;
 	/* Without what made it too long. */
 	if (extra.n > 0)
@@ -122,9 +122,8 @@ void command_ok(struct command *c, struct span result)
 	buf_puts(&b, "{\"ok\":true,\"result\":");
 	buf_append(&b, result.p, result.n);
 	buf_putc(&b, '}');
-	if (buf_ok(&b) &&
-	    c->all->sink->respond(c->all->user, c->line,
-	                          span_make(b.data, b.len))) {
+	if (buf_ok(&b) && c->all->sink->respond(c->all->user, c->line,
+	                                        span_make(b.data, b.len))) {
 		command_free(c);
 		return;
 	}
@@ -142,9 +141,8 @@ void command_pass_error(struct command *c, const struct incoming *in)
 	buf_puts(&b, "{\"ok\":false,\"error\":");
 	buf_append(&b, in->error.text.p, in->error.text.n);
 	buf_putc(&b, '}');
-	if (buf_ok(&b) &&
-	    c->all->sink->respond(c->all->user, c->line,
-	                          span_make(b.data, b.len))) {
+	if (buf_ok(&b) && c->all->sink->respond(c->all->user, c->line,
+	                                        span_make(b.data, b.len))) {
 		command_free(c);
 		return;
 	}
@@ -324,6 +322,14 @@ static int command_parse(struct command *c, struct span request,
 	return 0;
 }
 
+static void record_free(struct commands *all, struct command_record *r)
+{
+	list_del(&r->node);
+	all->record_count--;
+	free(r->prompt_id);
+	free(r);
+}
+
 /* What a predecessor recorded for this line, if anything. */
 static char *commands_take_record(struct commands *all, uint64_t line)
 {
@@ -336,10 +342,8 @@ static char *commands_take_record(struct commands *all, uint64_t line)
 		if (r->line != line)
 			continue;
 		free(id);
-		id = r->prompt_id;
-		list_del(&r->node);
-		all->record_count--;
-		free(r);
+		id = steal_ptr(&r->prompt_id);
+		record_free(all, r);
 	}
 	return id;
 }
@@ -473,15 +477,14 @@ struct commands *commands_new(struct link *l, struct worker *w,
 
 struct commands *commands_free(struct commands *all)
 {
+	struct list *it, *tmp;
+
 	if (!all)
 		return NULL;
-	while (!list_empty(&all->list))
-		command_free(list_first(&all->list, struct command, node));
-	while (!list_empty(&all->records))
-		free(commands_take_record(
-			all,
-			list_first(&all->records, struct command_record, node)
-				->line));
+	list_for_each_safe (it, tmp, &all->list)
+		command_free(list_entry(it, struct command, node));
+	list_for_each_safe (it, tmp, &all->records)
+		record_free(all, list_entry(it, struct command_record, node));
 	link_watch_remove(all->link, &all->bus);
 	free(all);
 	return NULL;

@@ -25,7 +25,7 @@
 struct run_job {
 	struct command *command;
 	bool submit_only, hold;
-	bool events; /* outputs carry each event's data too */
+	bool events;          /* outputs carry each event's data too */
 	struct json workflow; /* JSON_NONE for watch */
 	size_t total_nodes;
 	int64_t timeout_ms;
@@ -384,11 +384,12 @@ static int run_take_id(struct run_job *j, struct error *err)
 
 static int run_begin(struct command *c, bool submit_only, struct error *err)
 {
-	struct json w = json_get(c->params, "workflow");
 	struct run_job *j = run_job_new(c, err);
+	struct json w = JSON_MISSING;
 
 	if (!j)
 		return -1;
+	w = json_get(c->params, "workflow");
 	j->submit_only = submit_only;
 	if (!json_is(w, JSON_OBJECT))
 		return error_set(err, ERR_INVALID,

@@ -139,6 +139,24 @@ static bool on_data(void *user, const char *data, size_t len)
 	return true;
 }
 
+/* Why the file couldn't be had, in words that name it. */
+static void view_why(const struct view_job *j, const struct comfy_result *r,
+                     struct error *err)
+{
+	const struct view_target *t = &j->targets[j->next];
+	bool folder = t->subfolder && *t->subfolder;
+
+	if (j->io.code == ERR_NONE && r->outcome == COMFY_E_NOT_FOUND) {
+		error_set(err, ERR_NOT_FOUND,
+		          "ComfyUI has no file %s%s%s (type %s)",
+		          folder ? t->subfolder : "", folder ? "/" : "",
+		          t->filename, t->type ? t->type : "output");
+		return;
+	}
+	*err = j->io.code != ERR_NONE ? j->io : r->error;
+	error_prefix(err, "%s", t->filename);
+}
+
 static void on_viewed(void *user, const struct comfy_result *r)
 {
 	struct view_job *j = user;
@@ -146,8 +164,7 @@ static void on_viewed(void *user, const struct comfy_result *r)
 
 	j->command->call = NULL;
 	if (j->io.code != ERR_NONE || r->outcome != COMFY_OK) {
-		err = j->io.code != ERR_NONE ? j->io : r->error;
-		error_prefix(&err, "%s", j->targets[j->next].filename);
+		view_why(j, r, &err);
 		view_fail(j, &err);
 		return;
 	}

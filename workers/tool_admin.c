@@ -15,12 +15,27 @@
 #define OPTIONS_SHOWN 50  /* of an input's choices */
 #define DOC_BYTES     400 /* of a node's description */
 #define INFO_BYTES    (256u << 10)
+#define WORDS_MAX     8           /* of a query; the rest is ignored */
+#define HAY_BYTES     (64u << 10) /* of a node's texts that are searched */
+
+/* What a word is worth, by where it is found; a query's exact class name is
+ * worth SCORES - 1. */
+enum {
+	SCORE_DOC = 1,
+	SCORE_CATEGORY = 2,
+	SCORE_NAME = 4,
+	SCORES = SCORE_NAME * WORDS_MAX + 2,
+};
 
 struct look {
 	struct comfy_call *call;
 	bool holds_api;
-	char *text;    /* class_type, or query in lower case */
-	int64_t limit; /* search_nodes */
+	char *text; /* class_type, or query */
+	/* search_nodes */
+	int64_t limit;
+	char *split; /* what words point into */
+	char *words[WORDS_MAX];
+	size_t word_count;
 };
 
 void tool_look_destroy(struct tool_call *c)
@@ -34,6 +49,7 @@ void tool_look_destroy(struct tool_call *c)
 	if (k->holds_api)
 		link_api_release(c->host->link);
 	free(k->text);
+	free(k->split);
 	free(k);
 }
 
@@ -79,6 +95,26 @@ static bool look_failed(struct tool_call *c, const struct comfy_result *r)
 
 /* --- get_system_resources ------------------------------------------------ */
 
+static void put_without(struct buf *out, struct json object, const char *left)
+{
+	struct json_iter it;
+	struct json key, value;
+	bool first = true;
+
+	(void)buf_putc(out, '{');
+	json_iter_init(&it, object);
+	while (json_iter_next(&it, &key, &value)) {
+		if (json_string_eq(key, left))
+			continue;
+		(void)buf_puts(out, first ? "" : ",");
+		first = false;
+		(void)json_compact(out, key);
+		(void)buf_putc(out, ':');
+		(void)json_compact(out, value);
+	}
+	(void)buf_putc(out, '}');
+}
+
 static void on_stats(void *user, const struct comfy_result *r)
 {
 	struct tool_call *c = user;
@@ -86,7 +122,11 @@ static void on_stats(void *user, const struct comfy_result *r)
 
 	if (look_failed(c, r))
 		return;
-	(void)json_compact(&out, r->body);
+	/* The server's command line may hold what is nobody's business. */
+	(void)buf_puts(&out, "{\"system\":");
+	put_without(&out, json_get(r->body, "system"), "argv");
+	tool_put_member(&out, "devices", json_get(r->body, "devices"));
+	(void)buf_putc(&out, '}');
 	tool_finish(c, &out, false, NULL, 0);
 }
 
@@ -98,34 +138,70 @@ void tool_resources_start(struct tool_call *c)
 
 /* --- get_node_info ------------------------------------------------------- */
 
+/* [a, b, ...] with at most OPTIONS_SHOWN of them; how many there are. */
+static size_t put_choices(struct buf *out, struct json choices)
+{
+	struct json_iter it;
+	struct json item;
+	size_t n = 0;
+
+	(void)buf_putc(out, '[');
+	json_iter_init(&it, choices);
+	while (n < OPTIONS_SHOWN && json_iter_next(&it, NULL, &item)) {
+		(void)buf_puts(out, n++ > 0 ? "," : "");
+		(void)json_compact(out, item);
+	}
+	(void)buf_putc(out, ']');
+	return json_count(choices);
+}
+
+/* An input's options, with "options" (the newer form of choices) cut, and
+ * `total` told if choices were left out. */
+static void put_options(struct buf *out, struct json options, size_t total)
+{
+	struct json_iter it;
+	struct json key, value;
+	bool first = true;
+
+	(void)buf_putc(out, '{');
+	json_iter_init(&it, options);
+	while (json_iter_next(&it, &key, &value)) {
+		(void)buf_puts(out, first ? "" : ",");
+		first = false;
+		(void)json_compact(out, key);
+		(void)buf_putc(out, ':');
+		if (json_string_eq(key, "options") &&
+		    json_is(value, JSON_ARRAY))
+			total = put_choices(out, value);
+		else
+			(void)json_compact(out, value);
+	}
+	if (total > OPTIONS_SHOWN)
+		(void)buf_printf(out, "%s\"choices_in_all\":%zu",
+		                 first ? "" : ",", total);
+	(void)buf_putc(out, '}');
+}
+
 /* An input is [type or choices, options]; long lists of choices (files of a
  * folder) are cut. */
 static void put_input(struct buf *out, struct json input)
 {
-	struct json choices = json_at(input, 0), item;
-	struct json_iter it;
-	size_t n = 0;
+	struct json type = json_at(input, 0), options = json_at(input, 1);
+	size_t total = 0;
 
-	if (!json_is(choices, JSON_ARRAY)) {
+	if (!json_is(input, JSON_ARRAY) || json_is(type, JSON_NONE)) {
 		(void)json_compact(out, input);
 		return;
 	}
-	(void)buf_puts(out, "[[");
-	json_iter_init(&it, choices);
-	while (n < OPTIONS_SHOWN && json_iter_next(&it, NULL, &item)) {
-		if (n++ > 0)
-			(void)buf_putc(out, ',');
-		(void)json_compact(out, item);
-	}
-	(void)buf_putc(out, ']');
-	item = json_at(input, 1);
-	if (json_is(item, JSON_OBJECT)) {
+	(void)buf_putc(out, '[');
+	if (json_is(type, JSON_ARRAY))
+		total = put_choices(out, type);
+	else
+		(void)json_compact(out, type);
+	if (json_is(options, JSON_OBJECT) || total > OPTIONS_SHOWN) {
 		(void)buf_putc(out, ',');
-		(void)json_compact(out, item);
+		put_options(out, options, total);
 	}
-	if (json_count(choices) > n)
-		(void)buf_printf(out, ",{\"choices_in_all\":%zu}",
-		                 json_count(choices));
 	(void)buf_putc(out, ']');
 }
 
@@ -209,28 +285,59 @@ void tool_node_start(struct tool_call *c)
 
 /* --- search_nodes -------------------------------------------------------- */
 
-static bool contains(struct json text, const char *word)
+static bool contains(const struct buf *text, const char *word)
 {
-	cleanup_buf struct buf b = BUF_INIT(65536);
-
-	if (json_string_decode(text, &b) < 0 || !buf_cstr(&b))
-		return false;
-	for (size_t i = 0; i < b.len; i++)
-		b.data[i] = (char)tolower((unsigned char)b.data[i]);
-	return strstr(b.data, word) != NULL;
+	return text->len > 0 && strstr(text->data, word) != NULL;
 }
 
-/* How well a node fits: the name counts more than what is said of it. */
-static int score_of(struct json key, struct json node, const char *word)
+/* What can be found of a node, in lower case. */
+struct haystack {
+	struct buf name, category, doc;
+};
+
+static void add_lower(struct buf *to, struct json text)
 {
-	if (json_string_eq(key, word))
-		return 4;
-	if (contains(key, word) ||
-	    contains(json_get(node, "display_name"), word))
-		return 3;
-	if (contains(json_get(node, "category"), word))
-		return 2;
-	return contains(json_get(node, "description"), word) ? 1 : 0;
+	size_t from = to->len;
+
+	/* What is no string, or too long, can't be found. */
+	if (json_string_decode(text, to) < 0)
+		return;
+	(void)buf_putc(to, '\n');
+	for (size_t i = from; i < to->len; i++)
+		to->data[i] = (char)tolower((unsigned char)to->data[i]);
+}
+
+/* How well a node fits: a name counts more than what is said of it, and every
+ * word has to be somewhere. 0: it doesn't. */
+static unsigned score_of(const struct look *k, struct json key,
+                         struct json node)
+{
+	struct haystack h = {BUF_INIT(HAY_BYTES), BUF_INIT(HAY_BYTES),
+	                     BUF_INIT(HAY_BYTES)};
+	unsigned score = 0;
+
+	add_lower(&h.name, key);
+	add_lower(&h.name, json_get(node, "display_name"));
+	add_lower(&h.category, json_get(node, "category"));
+	add_lower(&h.doc, json_get(node, "description"));
+	(void)buf_cstr(&h.name);
+	(void)buf_cstr(&h.category);
+	(void)buf_cstr(&h.doc);
+	for (size_t i = 0; i < k->word_count; i++) {
+		const char *word = k->words[i];
+		unsigned fits = contains(&h.name, word)       ? SCORE_NAME
+		                : contains(&h.category, word) ? SCORE_CATEGORY
+		                : contains(&h.doc, word)      ? SCORE_DOC
+		                                              : 0;
+
+		score = fits && (i == 0 || score) ? score + fits : 0;
+	}
+	if (score && json_string_eq(key, k->text))
+		score = SCORES - 1;
+	buf_deinit(&h.name);
+	buf_deinit(&h.category);
+	buf_deinit(&h.doc);
+	return score;
 }
 
 static void put_found(struct buf *out, struct json key, struct json node)
@@ -244,12 +351,36 @@ static void put_found(struct buf *out, struct json key, struct json node)
 	tool_put_member(out, "display_name", json_get(node, "display_name"));
 	tool_put_member(out, "category", json_get(node, "category"));
 	if (json_string_decode(text, &doc) == 0 && doc.len > 0) {
+		size_t n = doc.len < DOC_BYTES ? doc.len : DOC_BYTES;
+
+		/* Cut at a character's edge. */
+		while (n < doc.len && n > 0 &&
+		       ((unsigned char)doc.data[n] & 0xc0) == 0x80)
+			n--;
 		(void)buf_json_key(out, "description");
-		(void)buf_json_string(out, doc.data,
-		                      doc.len < DOC_BYTES ? doc.len
-		                                          : DOC_BYTES);
+		(void)buf_json_string(out, doc.data, n);
 	}
 	(void)buf_putc(out, '}');
+}
+
+static void put_best(const struct look *k, struct json nodes,
+                     const unsigned char *scores, struct buf *out)
+{
+	struct json_iter it;
+	struct json key, node;
+	int64_t shown = 0;
+
+	for (unsigned score = SCORES - 1; score > 0; score--) {
+		json_iter_init(&it, nodes);
+		for (size_t i = 0;
+		     shown < k->limit && json_iter_next(&it, &key, &node);
+		     i++) {
+			if (scores[i] != score)
+				continue;
+			(void)buf_puts(out, shown++ > 0 ? "," : "");
+			put_found(out, key, node);
+		}
+	}
 }
 
 static void on_nodes(void *user, const struct comfy_result *r)
@@ -257,28 +388,51 @@ static void on_nodes(void *user, const struct comfy_result *r)
 	struct tool_call *c = user;
 	const struct look *k = c->state;
 	cleanup_buf struct buf out = BUF_INIT(RESULT_BYTES);
+	cleanup_free unsigned char *scores = NULL;
 	struct json_iter it;
 	struct json key, node;
-	int64_t shown = 0, found = 0;
+	size_t n = 0, found = 0;
 
 	if (look_failed(c, r))
 		return;
-	(void)buf_puts(&out, "{\"nodes\":[");
-	/* Best first; a pass per score is cheaper than a sort is long. */
-	for (int score = 4; score > 0; score--) {
-		json_iter_init(&it, r->body);
-		while (json_iter_next(&it, &key, &node)) {
-			if (score_of(key, node, k->text) != score)
-				continue;
-			found++;
-			if (shown >= k->limit)
-				continue;
-			(void)buf_puts(&out, shown++ > 0 ? "," : "");
-			put_found(&out, key, node);
-		}
+	scores = calloc(json_count(r->body) + 1, 1);
+	if (!scores) {
+		tool_fail(c, "internal", "out of memory", NULL);
+		return;
 	}
-	(void)buf_printf(&out, "],\"found\":%lld}", (long long)found);
+	json_iter_init(&it, r->body);
+	while (json_iter_next(&it, &key, &node)) {
+		scores[n] = (unsigned char)score_of(k, key, node);
+		found += scores[n++] > 0;
+	}
+	(void)buf_puts(&out, "{\"nodes\":[");
+	put_best(k, r->body, scores, &out);
+	(void)buf_printf(&out, "],\"found\":%zu", found);
+	tool_put_next(&out,
+	              found == 0 ? "try one shorter word, or an English one"
+	              : (int64_t)found > k->limit
+	                      ? "narrow the query or raise limit for the rest; "
+	                        "get_node_info tells a class's inputs"
+	                      : "get_node_info tells a class's inputs");
+	(void)buf_putc(&out, '}');
 	tool_finish(c, &out, false, NULL, 0);
+}
+
+/* At white space; the words point into k->text's copy. */
+static bool split_words(struct look *k)
+{
+	char *rest, *word;
+
+	k->split = strdup(k->text);
+	if (!k->split)
+		return false;
+	for (char *p = k->split; *p; p++)
+		*p = (char)tolower((unsigned char)*p);
+	for (word = strtok_r(k->split, " \t\r\n", &rest);
+	     word && k->word_count < WORDS_MAX;
+	     word = strtok_r(NULL, " \t\r\n", &rest))
+		k->words[k->word_count++] = word;
+	return true;
 }
 
 void tool_search_start(struct tool_call *c)
@@ -287,8 +441,11 @@ void tool_search_start(struct tool_call *c)
 
 	if (!k)
 		return;
-	for (char *p = k->text; *p; p++)
-		*p = (char)tolower((unsigned char)*p);
 	k->limit = tool_arg_int(c, "limit", 20);
-	look_get(c, "/object_info", on_nodes);
+	if (!split_words(k))
+		tool_fail(c, "internal", "out of memory", NULL);
+	else if (k->word_count == 0)
+		tool_fail(c, "invalid", "query: give a word to look for", NULL);
+	else
+		look_get(c, "/object_info", on_nodes);
 }

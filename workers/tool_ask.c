@@ -15,10 +15,12 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/log.h"
 #include "common/progress.h"
 #include "common/url.h"
 #include "ipc/channel.h"
 #include "workers/request.h"
+#include "workers/tool_recall.h"
 
 #define ARG_MAX_BYTES (16u << 20)
 #define ERROR_BYTES   (1u << 20)
@@ -124,9 +126,9 @@ static void replay(struct tool_ask *a)
 		commands_recorded(a->commands, a->line, r.text);
 }
 
-struct tool_ask *tool_ask_new(struct tool_call *c, const char *op,
-                              struct span params, tool_answer_cb *on_answer,
-                              tool_output_cb *on_output)
+static struct tool_ask *ask_new(struct tool_call *c, const char *op,
+                                struct span params, tool_answer_cb *on_answer,
+                                tool_output_cb *on_output, struct error *err)
 {
 	static const struct command_sink sink = {
 		.respond = on_respond,
@@ -135,14 +137,13 @@ struct tool_ask *tool_ask_new(struct tool_call *c, const char *op,
 	};
 	cleanup_buf struct buf request = BUF_INIT(ANSWER_BYTES);
 	struct tool_ask *a = calloc(1, sizeof(*a));
-	struct error err = ERROR_NULL;
 
 	(void)buf_printf(&request, "{\"op\":\"%s\",\"params\":", op);
 	(void)buf_append(&request, params.p, params.n);
 	(void)buf_putc(&request, '}');
 	if (!a || !buf_ok(&request)) {
 		free(a);
-		tool_fail(c, "internal", "out of memory", NULL);
+		(void)error_set_nomem(err, "a command");
 		return NULL;
 	}
 	list_init(&a->node);
@@ -154,16 +155,38 @@ struct tool_ask *tool_ask_new(struct tool_call *c, const char *op,
 	buf_init(&a->answer, ANSWER_BYTES);
 	ev_timer_init(&a->deliver, on_deliver, 0., 0.);
 	a->commands =
-		commands_new(c->host->link, tool_worker(c), &sink, a, &err);
+		commands_new(c->host->link, tool_worker(c), &sink, a, err);
 	if (!a->commands) {
 		free(a);
-		tool_fail(c, error_code_name(err.code), err.text, NULL);
 		return NULL;
 	}
 	replay(a);
 	commands_request(a->commands, a->line,
 	                 span_make(request.data, request.len));
 	return a;
+}
+
+struct tool_ask *tool_ask_new(struct tool_call *c, const char *op,
+                              struct span params, tool_answer_cb *on_answer,
+                              tool_output_cb *on_output)
+{
+	struct error err = ERROR_NULL;
+	struct tool_ask *a = ask_new(c, op, params, on_answer, on_output, &err);
+
+	if (!a)
+		tool_fail(c, error_code_name(err.code), err.text, NULL);
+	return a;
+}
+
+void tool_ask_apart(struct tool_call *c, const char *op, struct span params)
+{
+	struct error err = ERROR_NULL;
+	struct tool_ask *a = ask_new(c, op, params, NULL, NULL, &err);
+
+	if (a)
+		tool_ask_orphan(a);
+	else
+		log_warn("tool", "%s: %s", op, err.text);
 }
 
 void tool_ask_cancel(struct tool_ask *a)
@@ -199,6 +222,8 @@ void tool_ask_orphan(struct tool_ask *a)
 void tool_host_init(struct tool_host *h)
 {
 	list_init(&h->orphans);
+	list_init(&h->recalled);
+	h->recalled_count = 0;
 }
 
 void tool_host_deinit(struct tool_host *h)
@@ -206,6 +231,7 @@ void tool_host_deinit(struct tool_host *h)
 	while (!list_empty(&h->orphans))
 		(void)tool_ask_free(
 			list_first(&h->orphans, struct tool_ask, node));
+	tool_recall_clear(h);
 }
 
 /* --- arguments ----------------------------------------------------------- */
@@ -261,16 +287,57 @@ void tool_finish(struct tool_call *c, struct buf *structured, bool is_error,
 	tool_done(c, &r);
 }
 
+const char *tool_advice(struct json type)
+{
+	static const struct {
+		const char *type, *text;
+	} advice[] = {
+		{"rejected",
+	         "nothing ran: mend what node_errors names (get_node_info "
+	         "tells a node's inputs and choices) and call again"},
+		{"unreachable",
+	         "make sure that ComfyUI is running and reachable, then call "
+	         "again; get_history tells whether a prompt got through"},
+		{"lost",
+	         "ComfyUI restarted or forgot the prompt: run it again"},
+		{"deleted",
+	         "somebody took the prompt out of ComfyUI's queue or "
+	         "history: run it again if it is still wanted"},
+		{"interrupted", "somebody stopped it at the server: run it "
+	                        "again if it is still wanted"},
+		{"cancelled",
+	         "it was cancelled as asked: run it again if it is "
+	         "still wanted"},
+		{"not_found", "get_history lists your prompts with their ids "
+	                      "and files"},
+		{"timeout", "ComfyUI is slow to answer: call again later, or "
+	                    "get_history to find the prompt"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(advice); i++)
+		if (json_string_eq(type, advice[i].type))
+			return advice[i].text;
+	return NULL;
+}
+
+void tool_put_next(struct buf *out, const char *text)
+{
+	if (text)
+		tool_put_string(out, "next", text);
+}
+
 void tool_finish_error(struct tool_call *c, struct json error)
 {
-	static const char *const keys[] = {"type", "message", "node_errors"};
 	cleanup_buf struct buf b = BUF_INIT(ERROR_BYTES);
 
 	(void)buf_puts(&b, "{\"error\":{");
-	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
-		tool_put_member(&b, keys[i], json_get(error, keys[i]));
+	tool_put_member(&b, "type", json_get(error, "type"));
+	tool_put_member(&b, "message", json_get(error, "message"));
+	(void)tool_put_bounded(&b, "node_errors",
+	                       json_get(error, "node_errors"), ERROR_BYTES / 2);
 	(void)buf_putc(&b, '}');
 	tool_put_member(&b, "prompt_id", json_get(error, "prompt_id"));
+	tool_put_next(&b, tool_advice(json_get(error, "type")));
 	(void)buf_putc(&b, '}');
 	tool_finish(c, &b, true, NULL, 0);
 }
@@ -281,6 +348,42 @@ void tool_put_member(struct buf *out, const char *key, struct json value)
 		return;
 	(void)buf_json_key(out, key);
 	(void)json_compact(out, value);
+}
+
+bool tool_put_bounded(struct buf *out, const char *key, struct json value,
+                      size_t max)
+{
+	char name[64];
+
+	if (value.text.n <= max) {
+		tool_put_member(out, key, value);
+		return true;
+	}
+	(void)snprintf(name, sizeof(name), "%s_left_out", key);
+	(void)buf_json_key(out, name);
+	(void)buf_printf(out, "%zu", value.text.n);
+	return false;
+}
+
+void tool_put_progress(struct buf *out, struct json p, size_t max)
+{
+	struct json_iter it;
+	struct json key, value;
+
+	(void)buf_putc(out, '{');
+	json_iter_init(&it, p);
+	while (json_iter_next(&it, &key, &value)) {
+		if (json_string_eq(key, "outputs")) {
+			(void)tool_put_bounded(out, "outputs", value, max);
+			continue;
+		}
+		if (out->data && out->len > 0 && out->data[out->len - 1] != '{')
+			(void)buf_putc(out, ',');
+		(void)json_compact(out, key);
+		(void)buf_putc(out, ':');
+		(void)json_compact(out, value);
+	}
+	(void)buf_putc(out, '}');
 }
 
 void tool_put_string(struct buf *out, const char *key, const char *value)

@@ -28,6 +28,9 @@ struct tool_ask *tool_ask_new(struct tool_call *c, const char *op,
 void tool_ask_cancel(struct tool_ask *a);
 /* No callback will come. NULL is fine; returns NULL. Allowed in callbacks. */
 struct tool_ask *tool_ask_free(struct tool_ask *a);
+/* Carries out op for a call that is being cancelled: nobody hears how it went.
+ */
+void tool_ask_apart(struct tool_call *c, const char *op, struct span params);
 /* Lets it live on without its call, until its answer: a cancellation that goes
  * on after the call is gone. */
 void tool_ask_orphan(struct tool_ask *a);
@@ -42,9 +45,13 @@ int64_t tool_arg_int(const struct tool_call *c, const char *key,
  * (`structured` failed) ends it with an error that says so. */
 void tool_finish(struct tool_call *c, struct buf *structured, bool is_error,
                  const struct tool_content *content, size_t count);
-/* Ends the call with the error object of a command: {"error": {...}} and the
- * prompt_id it carries. */
+/* Ends the call with the error object of a command: {"error": {...}}, the
+ * prompt_id it carries, and what to do about it. */
 void tool_finish_error(struct tool_call *c, struct json error);
+/* What to do about a failure of that type; NULL for one that says it all. */
+const char *tool_advice(struct json type);
+/* Appends "next": what to call or do now. NULL: nothing. */
+void tool_put_next(struct buf *out, const char *text);
 
 /* {"prompt_id": ...} of the arguments as params; the call is failed and false
  * returned when that cannot be built. */
@@ -53,6 +60,15 @@ bool tool_prompt_params(struct tool_call *c, struct buf *params);
 /* Appends "key":value; nothing for a value that is missing. */
 void tool_put_member(struct buf *out, const char *key, struct json value);
 void tool_put_string(struct buf *out, const char *key, const char *value);
+/* The same for what may be too large for a message (outputs hold whatever nodes
+ * put there): past `max` bytes "key_left_out": bytes stands instead. Returns
+ * whether it is there in full. */
+bool tool_put_bounded(struct buf *out, const char *key, struct json value,
+                      size_t max);
+#define TOOL_OUTPUTS_BYTES                                                     \
+	(2u << 20) /* goes out twice, once escaped, in 10 MiB */
+/* A whole ExecutionProgress, its outputs bounded by `max`. */
+void tool_put_progress(struct buf *out, struct json p, size_t max);
 /* Reads a file that the keeper opened, at most `max` bytes; `what` is the
  * argument that named it. Regular files only. `out` needs room for a chunk of
  * 64 KiB more than `max`. */

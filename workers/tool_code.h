@@ -13,6 +13,7 @@ void tool_stream_start(struct tool_call *c);
 void tool_submit_start(struct tool_call *c);
 void tool_wait_start(struct tool_call *c);
 void tool_execute_cancel(struct tool_call *c, bool stop);
+void tool_wait_cancel(struct tool_call *c, bool stop);
 void tool_execute_destroy(struct tool_call *c);
 
 /* tool_query.c */

@@ -13,6 +13,7 @@
 #include "common/workflow.h"
 #include "workers/tool_ask.h"
 #include "workers/tool_files_of.h"
+#include "workers/tool_recall.h"
 #include "workers/tool_workflow.h"
 
 #define RESULT_BYTES  (9u << 20) /* of structured content */
@@ -33,7 +34,8 @@ struct execution {
 	enum execute_kind kind;
 	struct tool_ask *ask;
 	struct tool_images *images;
-	struct buf request; /* kept while the supervisor is asked first */
+	struct tool_facts *facts; /* until the prompt's id is known */
+	struct buf request;       /* kept while the supervisor is asked first */
 	/* execute_workflow_stream */
 	struct buf events; /* elements of the array */
 	size_t event_count, folded;
@@ -47,6 +49,7 @@ void tool_execute_destroy(struct tool_call *c)
 		return;
 	e->ask = tool_ask_free(e->ask);
 	e->images = tool_images_free(e->images);
+	e->facts = tool_facts_free(e->facts);
 	buf_deinit(&e->request);
 	buf_deinit(&e->events);
 	free(e);
@@ -56,13 +59,27 @@ void tool_execute_cancel(struct tool_call *c, bool stop)
 {
 	struct execution *e = c->state;
 
-	/* A wait is only a look at somebody's prompt: ending it stops nothing
-	 * unless the client says so. */
 	if (!e || !e->ask || !stop)
 		return;
 	tool_ask_cancel(e->ask);
 	tool_ask_orphan(e->ask);
 	e->ask = NULL;
+}
+
+void tool_wait_cancel(struct tool_call *c, bool stop)
+{
+	struct execution *e = c->state;
+	cleanup_buf struct buf params = BUF_INIT(4096);
+	struct json id = json_get(c->args, "prompt_id");
+
+	/* Whatever is being fetched belongs to one that has ended. */
+	if (!e || !e->ask || e->images || !stop)
+		return;
+	(void)buf_puts(&params, "{\"prompt_id\":");
+	(void)buf_append(&params, id.text.p, id.text.n);
+	(void)buf_putc(&params, '}');
+	if (buf_ok(&params))
+		tool_ask_apart(c, "cancel", span_make(params.data, params.len));
 }
 
 static struct execution *execution_new(struct tool_call *c,
@@ -83,49 +100,67 @@ static struct execution *execution_new(struct tool_call *c,
 
 /* --- progress ------------------------------------------------------------ */
 
-/* "Node 3 (KSampler) 7/20", "Queued (position: 2)". */
-static void describe(struct json output, struct json p, char *text, size_t size)
+/* Hands what is known of the workflow to later waits. */
+static void remember(struct tool_call *c, struct json prompt_id)
+{
+	struct execution *e = c->state;
+
+	if (e->facts && json_is(prompt_id, JSON_STRING))
+		tool_recall_put(c->host, prompt_id, steal_ptr(&e->facts));
+}
+
+/* "Node 3 (KSampler) step 7 of 20"; `node` may be NULL. */
+static void describe_node(struct json output, const struct tool_facts *facts,
+                          const char *node, char *text, size_t size)
+{
+	cleanup_free char *told =
+		json_string_dup(json_get(output, "class"), 256);
+	const char *class = told    ? told
+	                    : facts ? tool_facts_class(facts, node)
+	                            : NULL;
+	double value, max;
+	int n = snprintf(text, size, "Node %s%s%s%s", node, class ? " (" : "",
+	                 class ? class : "", class ? ")" : "");
+
+	if (n > 0 && (size_t)n < size &&
+	    json_double(json_get(output, "value"), &value) &&
+	    json_double(json_get(output, "max"), &max) && max > 1)
+		(void)snprintf(text + n, size - (size_t)n, " step %.0f of %.0f",
+		               value, max);
+}
+
+/* In a few words, for a person: the node and its step, or the position in the
+ * queue. */
+static void describe(struct json output, struct json p,
+                     const struct tool_facts *facts, char *text, size_t size)
 {
 	cleanup_free char *node =
 		json_string_dup(json_get(p, "current_node"), 256);
-	cleanup_free char *class =
-		json_string_dup(json_get(output, "class"), 256);
-	double value, max;
+	bool queued = json_string_eq(json_get(p, "status"), "queued");
 	int64_t position;
-	int n;
 
-	if (node) {
-		n = snprintf(text, size, "Node %s%s%s%s", node,
-		             class ? " (" : "", class ? class : "",
-		             class ? ")" : "");
-		if (n > 0 && (size_t)n < size &&
-		    json_double(json_get(output, "value"), &value) &&
-		    json_double(json_get(output, "max"), &max) && max > 1)
-			(void)snprintf(text + n, size - (size_t)n,
-			               " step %.0f of %.0f", value, max);
-	} else if (json_string_eq(json_get(p, "status"), "queued") &&
-	           json_int64(json_get(p, "queue_position"), &position)) {
+	if (node)
+		describe_node(output, facts, node, text, size);
+	else if (queued && json_int64(json_get(p, "queue_position"), &position))
 		(void)snprintf(text, size, "Queued (position: %" PRId64 ")",
 		               position);
-	} else {
+	else
 		(void)snprintf(text, size, "%s",
-		               json_string_eq(json_get(p, "status"), "queued")
-		                       ? "Queued"
-		                       : "Executing");
-	}
+		               queued ? "Queued" : "Executing");
 }
 
 /* One scale for the whole: of the nodes that will run, those that have, and the
  * fraction of the current one. */
-static double fraction_of(struct json output, struct json p)
+static double fraction_of(struct json output, struct json p,
+                          const struct tool_facts *facts)
 {
 	double current = 0;
-	uint64_t total = 0;
+	uint64_t total = facts ? tool_facts_nodes(facts) : 0;
 	size_t cached = json_count(json_get(p, "cached_nodes"));
 	double done = (double)json_count(json_get(p, "completed_nodes"));
 
-	if (!json_uint64(json_get(output, "total_nodes"), &total) ||
-	    total <= cached)
+	(void)json_uint64(json_get(output, "total_nodes"), &total);
+	if (total <= cached)
 		return 0;
 	(void)json_double(json_get(p, "current_node_progress"), &current);
 	done = (done + current) / (double)(total - cached);
@@ -174,22 +209,20 @@ static void on_output(struct tool_call *c, struct json output)
 {
 	struct execution *e = c->state;
 	struct json p = json_get(output, "progress");
+	struct json id = json_get(p, "prompt_id");
+	const struct tool_facts *facts;
 	char text[MESSAGE_BYTES];
 
 	if (e->kind == EXECUTE_STREAM)
 		note_event(e, json_get(output, "event"),
 		           json_get(output, "data"));
-	describe(output, p, text, sizeof(text));
-	tool_progress(c, fraction_of(output, p), text);
+	remember(c, id);
+	facts = tool_recall_find(c->host, id);
+	describe(output, p, facts, text, sizeof(text));
+	tool_progress(c, fraction_of(output, p, facts), text);
 }
 
 /* --- results ------------------------------------------------------------- */
-
-static void put_next(struct buf *out, const char *text)
-{
-	(void)buf_json_key(out, "next");
-	(void)buf_json_string(out, text, strlen(text));
-}
 
 /* The members that every result of an execution has, from an ExecutionProgress
  * as run and watch give it. */
@@ -198,14 +231,16 @@ static void put_execution(struct tool_call *c, struct json p, struct buf *out)
 	static const char *const keys[] = {
 		"prompt_id",       "status",       "progress_method",
 		"queue_position",  "current_node", "current_node_progress",
-		"completed_nodes", "cached_nodes", "outputs",
-		"error",           "node_errors",  "elapsed_ms",
+		"completed_nodes", "cached_nodes", "error",
+		"node_errors",     "elapsed_ms",
 	};
 	struct execution *e = c->state;
 
 	(void)buf_putc(out, '{');
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
 		tool_put_member(out, keys[i], json_get(p, keys[i]));
+	(void)tool_put_bounded(out, "outputs", json_get(p, "outputs"),
+	                       TOOL_OUTPUTS_BYTES);
 	if (e->kind != EXECUTE_STREAM &&
 	    tool_arg_bool(c, "stream_progress", true))
 		tool_put_member(out, "progress_log",
@@ -219,6 +254,16 @@ static void put_execution(struct tool_call *c, struct json p, struct buf *out)
 	(void)buf_printf(out, "],\"events_folded\":%zu", e->folded);
 }
 
+/* An exception's advice is that of no type of ours. */
+static const char *what_next(struct json p)
+{
+	const char *text = tool_advice(json_get(json_get(p, "error"), "type"));
+
+	return text ? text
+	            : "get_error_details has the traceback; change the "
+	              "workflow and run it again";
+}
+
 static void finish_result(struct tool_call *c, struct json p)
 {
 	struct execution *e = c->state;
@@ -227,8 +272,7 @@ static void finish_result(struct tool_call *c, struct json p)
 
 	put_execution(c, p, &out);
 	if (failed)
-		put_next(&out, "get_error_details has the traceback; change "
-		               "the workflow and run it again");
+		tool_put_next(&out, what_next(p));
 	(void)buf_putc(&out, '}');
 	tool_finish_files(c, &e->images, &out, failed, json_get(p, "prompt_id"),
 	                  json_get(p, "outputs"),
@@ -241,10 +285,12 @@ static void finish_waiting(struct tool_call *c, struct json error)
 	struct json p = json_get(error, "progress");
 	cleanup_buf struct buf out = BUF_INIT(RESULT_BYTES);
 
+	remember(c, json_get(p, "prompt_id"));
 	put_execution(c, p, &out);
 	(void)buf_puts(&out, ",\"timed_out\":true");
-	put_next(&out, "the prompt goes on: call wait_for_execution with this "
-	               "prompt_id, or cancel_execution");
+	tool_put_next(&out,
+	              "the prompt goes on: call wait_for_execution with this "
+	              "prompt_id, or cancel_execution");
 	(void)buf_putc(&out, '}');
 	tool_finish(c, &out, false, NULL, 0);
 }
@@ -268,12 +314,13 @@ static void on_submitted(struct tool_call *c, bool ok, struct json body)
 		tool_finish_error(c, body);
 		return;
 	}
+	remember(c, json_get(body, "prompt_id"));
 	(void)buf_putc(&out, '{');
 	tool_put_member(&out, "prompt_id", json_get(body, "prompt_id"));
 	tool_put_member(&out, "status", json_get(body, "status"));
 	tool_put_member(&out, "number", json_get(body, "number"));
 	tool_put_member(&out, "node_errors", json_get(body, "node_errors"));
-	put_next(&out, "call wait_for_execution with this prompt_id");
+	tool_put_next(&out, "call wait_for_execution with this prompt_id");
 	(void)buf_putc(&out, '}');
 	tool_finish(c, &out, false, NULL, 0);
 }
@@ -338,10 +385,15 @@ static void on_workflow(struct tool_call *c, const struct buf *workflow,
 {
 	struct execution *e = c->state;
 
+	struct json w;
+
 	if (err) {
 		tool_fail(c, error_code_name(err->code), err->text, NULL);
 		return;
 	}
+	if (json_parse(&w, workflow->data, workflow->len, JSON_NONFINITE,
+	               NULL) == JSON_OK)
+		e->facts = tool_facts_new(w);
 	(void)buf_putc(&e->request, '{');
 	if (e->kind != EXECUTE_SUBMIT) {
 		put_timeout(c, &e->request);

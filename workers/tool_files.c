@@ -20,6 +20,9 @@
 #define INLINE_BYTES  TOOL_INLINE_MAX
 #define READ_CHUNK    65536
 #define NAME_BYTES    1024
+#define NAME_LEN_MAX                                                           \
+	200 /* of an upload: what file systems take, and " (1)"                \
+	     */
 
 struct transfer {
 	struct tool_ask *ask;
@@ -128,6 +131,14 @@ static void on_inline(void *user, const struct comfy_result *r)
 		fail(c, &err);
 		return;
 	}
+	if (r->outcome == COMFY_E_NOT_FOUND) {
+		(void)error_set(&err, ERR_NOT_FOUND,
+		                "ComfyUI has no file %s%s%s (type %s) any more",
+		                t->subfolder, *t->subfolder ? "/" : "",
+		                t->filename, t->type);
+		fail(c, &err);
+		return;
+	}
 	if (r->outcome != COMFY_OK) {
 		err = r->error;
 		(void)error_prefix(&err, "%s", t->filename);
@@ -208,11 +219,15 @@ static void on_own(struct tool_call *c, bool ok, struct json body)
 		tool_finish_error(c, body);
 		return;
 	}
-	t->ask = tool_ask_free(t->ask);
 	json_iter_init(&it, json_get(body, "prompts"));
 	while (!s.found && json_iter_next(&it, NULL, &prompt))
 		tool_files_each(json_get(prompt, "outputs"), is_it, &s);
-	if (!s.found && !link_may_see_all(c->host->link)) {
+	/* `body` is its. */
+	t->ask = tool_ask_free(t->ask);
+	/* On a supervisor of one's own, and without any on one's own machine,
+	 * what the web page made counts as one's own as well. */
+	if (!s.found && (link_is_guest(c->host->link) ||
+	                 !link_may_see_all(c->host->link))) {
 		(void)error_set(&err, ERR_NOT_FOUND,
 		                "none of your prompts has made a file %s; "
 		                "get_history lists their outputs",
@@ -348,6 +363,8 @@ static void on_image(struct tool_call *c, int fd, const struct error *err)
 		fail(c, err);
 	else if (tool_read_file(file, UPLOAD_BYTES, "path", &data, &bad) < 0)
 		fail(c, &bad);
+	else if (data.len == 0)
+		tool_fail(c, "invalid", "path: the file is empty", NULL);
 	else
 		upload(c, &data);
 }
@@ -357,10 +374,17 @@ static void upload_base64(struct tool_call *c, struct json base64)
 	cleanup_buf struct buf text = BUF_INIT(UPLOAD_BYTES);
 	cleanup_buf struct buf data = BUF_INIT(UPLOAD_BYTES);
 
-	if (json_string_decode(base64, &text) < 0 ||
-	    base64_decode(&data, text.data ? text.data : "", text.len) < 0 ||
+	if (json_string_decode(base64, &text) < 0) {
+		tool_fail(c, "limit", "base64 is too long: give path", NULL);
+		return;
+	}
+	if (base64_decode(&data, text.data ? text.data : "", text.len) < 0 ||
 	    data.len == 0)
-		tool_fail(c, "invalid", "base64 holds no base64 text", NULL);
+		tool_fail(
+			c, "invalid",
+			"base64 must hold an image as base64 text; path takes "
+			"a file as it is",
+			NULL);
 	else
 		upload(c, &data);
 }
@@ -370,6 +394,17 @@ static const char *base_name(const char *path)
 	const char *slash = strrchr(path, '/');
 
 	return slash ? slash + 1 : path;
+}
+
+static bool is_plain_name(const char *name)
+{
+	if (!*name || strlen(name) > NAME_LEN_MAX || strcmp(name, ".") == 0 ||
+	    strcmp(name, "..") == 0 || strpbrk(name, "/\\"))
+		return false;
+	for (const char *p = name; *p; p++)
+		if ((unsigned char)*p < ' ' || *p == 0x7f)
+			return false;
+	return true;
 }
 
 void tool_upload_start(struct tool_call *c)
@@ -387,8 +422,7 @@ void tool_upload_start(struct tool_call *c)
 	t->filename = tool_arg_string(c, "filename");
 	if (!t->filename && path)
 		t->filename = strdup(base_name(path));
-	if (!t->filename || !*base_name(t->filename) ||
-	    strcmp(base_name(t->filename), t->filename) != 0) {
+	if (!t->filename || !is_plain_name(t->filename)) {
 		tool_fail(c, "invalid",
 		          "filename must be a plain file name, such as "
 		          "photo.png",

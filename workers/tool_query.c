@@ -15,10 +15,13 @@
 #include "workers/tool_code.h"
 #include "workers/tool_files_of.h"
 
-#define RESULT_BYTES    (9u << 20)
-#define LAST_LIMIT      50          /* prompts looked through for an image */
-#define TRACEBACK_BYTES (16u << 10) /* shown of a traceback, its end */
-#define TRACEBACK_LINES 200
+#define RESULT_BYTES     (9u << 20)
+#define LISTED_OUTPUTS   (64u << 10) /* of one prompt among others */
+#define LAST_LIMIT       50          /* prompts looked through for an image */
+#define TRACEBACK_BYTES  (16u << 10) /* shown of a traceback, its end */
+#define TRACEBACK_LINES  200
+#define LINE_BYTES       2048        /* shown of one of its lines */
+#define LINE_DECODED_MAX (16u << 20) /* no reply of ComfyUI's is longer */
 
 struct query {
 	struct tool_ask *ask;
@@ -68,6 +71,39 @@ static void query_prompt(struct tool_call *c, const char *op,
 		query_ask(c, op, span_make(params.data, params.len), cb);
 }
 
+static void on_progress(struct tool_call *c, bool ok, struct json body)
+{
+	cleanup_buf struct buf out = BUF_INIT(RESULT_BYTES);
+
+	if (!ok) {
+		tool_finish_error(c, body);
+		return;
+	}
+	tool_put_progress(&out, body, TOOL_OUTPUTS_BYTES);
+	tool_finish(c, &out, false, NULL, 0);
+}
+
+static void on_history(struct tool_call *c, bool ok, struct json body)
+{
+	cleanup_buf struct buf out = BUF_INIT(RESULT_BYTES);
+	struct json_iter it;
+	struct json prompt;
+	size_t n = 0;
+
+	if (!ok) {
+		tool_finish_error(c, body);
+		return;
+	}
+	(void)buf_puts(&out, "{\"prompts\":[");
+	json_iter_init(&it, json_get(body, "prompts"));
+	while (json_iter_next(&it, NULL, &prompt)) {
+		(void)buf_puts(&out, n++ > 0 ? "," : "");
+		tool_put_progress(&out, prompt, LISTED_OUTPUTS);
+	}
+	(void)buf_puts(&out, "]}");
+	tool_finish(c, &out, false, NULL, 0);
+}
+
 /* The result is the command's as it is. */
 static void pass_on(struct tool_call *c, bool ok, struct json body)
 {
@@ -83,7 +119,7 @@ static void pass_on(struct tool_call *c, bool ok, struct json body)
 
 void tool_progress_start(struct tool_call *c)
 {
-	query_prompt(c, "progress", pass_on);
+	query_prompt(c, "progress", on_progress);
 }
 
 void tool_queue_start(struct tool_call *c)
@@ -97,7 +133,7 @@ void tool_history_start(struct tool_call *c)
 
 	(void)buf_printf(&params, "{\"limit\":%lld}",
 	                 (long long)tool_arg_int(c, "limit", 10));
-	query_ask(c, "history", span_make(params.data, params.len), pass_on);
+	query_ask(c, "history", span_make(params.data, params.len), on_history);
 }
 
 /* --- cancel_execution ---------------------------------------------------- */
@@ -141,7 +177,7 @@ static void on_outputs(struct tool_call *c, bool ok, struct json body)
 	tool_put_member(&out, "status", json_get(body, "status"));
 	(void)buf_json_key(&out, "files");
 	(void)tool_put_files(&out, c, outputs);
-	tool_put_member(&out, "outputs", outputs);
+	(void)tool_put_bounded(&out, "outputs", outputs, TOOL_OUTPUTS_BYTES);
 	(void)buf_putc(&out, '}');
 	tool_finish_files(c, &q->images, &out, false,
 	                  json_get(body, "prompt_id"), outputs,
@@ -202,33 +238,53 @@ static void finish_last(struct tool_call *c, struct json prompt,
 	                  tool_arg_bool(c, "return_images", false));
 }
 
-static void on_last(struct tool_call *c, bool ok, struct json body)
+/* The first of those on their way (they come first). One that was submitted
+ * before the prompt with the image isn't newer than it. */
+static struct json newer_in_flight(struct json prompts, struct json than)
 {
 	struct json_iter it;
-	struct json prompt, in_flight = JSON_MISSING;
+	struct json prompt;
+	int64_t ms, than_ms;
+
+	json_iter_init(&it, prompts);
+	while (json_iter_next(&it, NULL, &prompt)) {
+		struct json status = json_get(prompt, "status");
+
+		if (!json_string_eq(status, "queued") &&
+		    !json_string_eq(status, "executing"))
+			break;
+		if (prompt.text.p == than.text.p)
+			continue;
+		if (!json_int64(json_get(prompt, "submitted_at"), &ms) ||
+		    !json_int64(json_get(than, "submitted_at"), &than_ms) ||
+		    ms >= than_ms)
+			return json_get(prompt, "prompt_id");
+	}
+	return JSON_MISSING;
+}
+
+static void on_last(struct tool_call *c, bool ok, struct json body)
+{
+	struct json prompts = json_get(body, "prompts"), in_flight, prompt;
 	struct finding f = {JSON_MISSING, JSON_MISSING};
+	struct json_iter it;
 
 	if (!ok) {
 		tool_finish_error(c, body);
 		return;
 	}
-	/* Queued and running come first, then the newest ended ones. */
-	json_iter_init(&it, json_get(body, "prompts"));
+	/* Queued and running come first, then the newest ended ones; a running
+	 * one may have an image already. */
+	json_iter_init(&it, prompts);
 	while (json_iter_next(&it, NULL, &prompt)) {
-		struct json status = json_get(prompt, "status");
-
-		if (json_string_eq(status, "queued") ||
-		    json_string_eq(status, "executing")) {
-			if (json_is(in_flight, JSON_NONE))
-				in_flight = json_get(prompt, "prompt_id");
-			continue;
-		}
 		tool_files_each(json_get(prompt, "outputs"), find_image, &f);
 		if (!json_is(f.file, JSON_NONE)) {
-			finish_last(c, prompt, in_flight, &f);
+			finish_last(c, prompt, newer_in_flight(prompts, prompt),
+			            &f);
 			return;
 		}
 	}
+	in_flight = newer_in_flight(prompts, JSON_MISSING);
 	tool_fail(c, "not_found",
 	          json_is(in_flight, JSON_NONE)
 	                  ? "none of your recent prompts has made an image"
@@ -248,30 +304,55 @@ void tool_last_start(struct tool_call *c)
 
 /* --- get_error_details --------------------------------------------------- */
 
+/* A line as a string of at most LINE_BYTES, cut at a character's edge. */
+static void put_line(struct buf *out, struct json line)
+{
+	cleanup_buf struct buf text = BUF_INIT(LINE_DECODED_MAX);
+	size_t n;
+
+	if (json_string_decode(line, &text) < 0) {
+		(void)buf_puts(out, "\"(a line too long to be shown)\"");
+		return;
+	}
+	n = text.len;
+	if (n > LINE_BYTES) {
+		n = LINE_BYTES;
+		while (n > 0 && ((unsigned char)text.data[n] & 0xc0) == 0x80)
+			n--;
+	}
+	(void)buf_json_string(out, text.data ? text.data : "", n);
+}
+
 /* The last lines, where the fault is. */
 static void put_traceback(struct buf *out, struct json traceback)
 {
-	size_t total = json_count(traceback), skip = 0, used = 0;
+	struct json lines[TRACEBACK_LINES];
+	size_t count = 0, used = 0, first;
 	struct json_iter it;
 	struct json line;
-	bool first = true;
 
-	if (total > TRACEBACK_LINES)
-		skip = total - TRACEBACK_LINES;
+	json_iter_init(&it, traceback);
+	while (json_iter_next(&it, NULL, &line))
+		if (json_is(line, JSON_STRING))
+			lines[count++ % TRACEBACK_LINES] = line;
+	for (first = count; first > 0 && count - first < TRACEBACK_LINES;
+	     first--) {
+		size_t n = lines[(first - 1) % TRACEBACK_LINES].text.n;
+
+		used += n < LINE_BYTES ? n : LINE_BYTES;
+		if (used > TRACEBACK_BYTES)
+			break;
+	}
 	(void)buf_json_key(out, "traceback");
 	(void)buf_putc(out, '[');
-	json_iter_init(&it, traceback);
-	for (size_t i = 0; json_iter_next(&it, NULL, &line); i++) {
-		if (i < skip || !json_is(line, JSON_STRING) ||
-		    used + line.text.n > TRACEBACK_BYTES)
-			continue;
-		used += line.text.n;
-		if (!first)
-			(void)buf_putc(out, ',');
-		first = false;
-		(void)buf_append(out, line.text.p, line.text.n);
+	for (size_t i = first; i < count; i++) {
+		(void)buf_puts(out, i > first ? "," : "");
+		put_line(out, lines[i % TRACEBACK_LINES]);
 	}
 	(void)buf_putc(out, ']');
+	if (first > 0)
+		(void)buf_printf(out, ",\"traceback_lines_left_out\":%zu",
+		                 first);
 }
 
 /* The data of execution_error in a history entry's messages. */
@@ -285,6 +366,22 @@ static struct json error_message(struct json entry)
 		if (json_string_eq(json_at(m, 0), "execution_error"))
 			return json_at(m, 1);
 	return JSON_MISSING;
+}
+
+static const char *details_next(struct json p)
+{
+	struct json error = json_get(p, "error");
+	const char *text = tool_advice(json_get(error, "type"));
+
+	if (!json_is(error, JSON_OBJECT))
+		return json_string_eq(json_get(p, "status"), "completed")
+		               ? "it has not failed: list_outputs names its "
+		                 "files"
+		               : "it has not failed so far: "
+		                 "wait_for_execution";
+	return text ? text
+	            : "change the node's inputs (get_node_info tells which it "
+	              "takes) and run the workflow again";
 }
 
 static void finish_details(struct tool_call *c, struct json details)
@@ -303,8 +400,10 @@ static void finish_details(struct tool_call *c, struct json details)
 	tool_put_member(&out, "status", json_get(p, "status"));
 	tool_put_member(&out, "error", json_get(p, "error"));
 	tool_put_member(&out, "node_type", json_get(details, "node_type"));
+	tool_put_member(&out, "node_errors", json_get(p, "node_errors"));
 	if (json_is(json_get(details, "traceback"), JSON_ARRAY))
 		put_traceback(&out, json_get(details, "traceback"));
+	tool_put_next(&out, details_next(p));
 	(void)buf_putc(&out, '}');
 	tool_finish(c, &out, false, NULL, 0);
 }

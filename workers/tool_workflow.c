@@ -12,6 +12,7 @@
 
 #define PATH_BYTES_MAX 4096
 #define READ_CHUNK     65536
+#define SETS_MAX       256 /* changes of one workflow */
 
 /* Splices one override after the other; `text` is replaced by the result. */
 static int apply_sets(struct buf *text, struct json *workflow, struct json sets,
@@ -20,6 +21,12 @@ static int apply_sets(struct buf *text, struct json *workflow, struct json sets,
 	struct json_iter it;
 	struct json key, value;
 
+	/* Each copies the workflow. */
+	if (json_count(sets) > SETS_MAX)
+		return error_set(err, ERR_LIMIT,
+		                 "set: more than %d changes; change the "
+		                 "workflow itself",
+		                 SETS_MAX);
 	json_iter_init(&it, sets);
 	while (json_iter_next(&it, &key, &value)) {
 		cleanup_buf struct buf target = BUF_INIT(PATH_BYTES_MAX);
@@ -31,8 +38,12 @@ static int apply_sets(struct buf *text, struct json *workflow, struct json sets,
 			                 "a key of set is too long");
 		if (workflow_set_value(&changed, *workflow,
 		                       span_make(target.data, target.len),
-		                       value.text, err) < 0)
+		                       value.text, err) < 0) {
+			/* Of a node: no prompt or file is meant. */
+			if (err->code == ERR_NOT_FOUND)
+				err->code = ERR_INVALID;
 			return error_prefix(err, "set");
+		}
 		swap = *text;
 		*text = changed;
 		changed = swap;
@@ -94,7 +105,7 @@ static void from_path(struct tool_call *c, tool_workflow_cb *cb)
 	struct error err = ERROR_NULL;
 
 	w->cb = cb;
-	if (!path)
+	if (!path || !*path)
 		(void)error_set(&err, ERR_INVALID,
 		                "give workflow (an object in API format) or "
 		                "workflow_path");
@@ -110,6 +121,13 @@ void tool_workflow_get(struct tool_call *c, tool_workflow_cb *cb)
 	struct error err = ERROR_NULL;
 	int r = 0;
 
+	if (!json_is(w, JSON_NONE) &&
+	    json_raw_string(json_get(c->args, "workflow_path")).n > 0) {
+		(void)error_set(&err, ERR_INVALID,
+		                "give workflow or workflow_path, not both");
+		cb(c, NULL, &err);
+		return;
+	}
 	if (json_is(w, JSON_OBJECT)) {
 		r = buf_append(&text, w.text.p, w.text.n);
 	} else if (json_is(w, JSON_STRING)) {

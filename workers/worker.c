@@ -21,6 +21,8 @@
 #include "common/buf.h"
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "ipc/creds.h"
+#include "ipc/zygote.h"
 #include "workers/link.h"
 #include "workers/mcp.h"
 #include "workers/request.h"
@@ -59,7 +61,8 @@ struct worker {
 	bool left;     /* nothing more is to be done */
 	int status;
 	bool tenant;
-	int early_bus; /* came before hello; -1: none */
+	const struct zygote_told *told; /* NULL: hello is believed */
+	int early_bus;                  /* came before hello; -1: none */
 	struct link *link;
 	const struct worker_kind *kind;
 	void *state;
@@ -154,13 +157,12 @@ bool worker_respond(struct worker *w, uint64_t line, struct span answer)
 static void worker_send_kept(struct worker *w)
 {
 	struct worker_answer *a;
-	int r;
+	struct list *it, *tmp;
 
-	while (!list_empty(&w->answers)) {
-		a = list_first(&w->answers, struct worker_answer, node);
-		r = worker_send(w, CHANNEL_RESPONSE, a->line,
-		                span_make(a->bytes, a->len));
-		if (r < 0)
+	list_for_each_safe (it, tmp, &w->answers) {
+		a = list_entry(it, struct worker_answer, node);
+		if (worker_send(w, CHANNEL_RESPONSE, a->line,
+		                span_make(a->bytes, a->len)) < 0)
 			return;
 		list_del(&a->node);
 		w->answer_bytes -= a->len;
@@ -301,6 +303,25 @@ static unsigned hello_unsigned(struct json hello, const char *key, unsigned def)
 	               : def;
 }
 
+/* Where a service's worker goes, and as whom, is not for its keeper to say. */
+static void worker_obey(const struct worker *w, struct link_config *cfg)
+{
+	const struct zygote_told *t = w->told;
+
+	if (!t)
+		return;
+	cfg->comfyui = NULL;
+	cfg->default_url = t->comfyui;
+	cfg->address = t->address;
+	cfg->client_id = t->client_id;
+	cfg->ca_file = t->ca_file;
+	cfg->proxy = t->proxy;
+	cfg->connect_timeout_ms = t->connect_timeout_ms;
+	cfg->request_timeout_ms = t->request_timeout_ms;
+	cfg->poll_interval_ms = t->poll_interval_ms;
+	cfg->sessions = t->sessions;
+}
+
 static int worker_make_link(struct worker *w, struct json hello,
                             struct error *err)
 {
@@ -333,6 +354,7 @@ static int worker_make_link(struct worker *w, struct json hello,
 		.sessions = hello_unsigned(hello, "sessions", 1),
 		.tenant = w->tenant,
 	};
+	worker_obey(w, &cfg);
 	w->link = link_new(w->loop, &cfg, err);
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
 		free(s[i]);
@@ -368,7 +390,7 @@ static int worker_hello(struct worker *w, struct span payload,
 		return error_set(err, ERR_PROTOCOL,
 		                 "hello is not a JSON object");
 	level = json_string_dup(json_get(hello, "log_level"), 16);
-	if (level && log_level_from_name(level) >= 0)
+	if (!w->told && level && log_level_from_name(level) >= 0)
 		log_set_level((enum log_level)log_level_from_name(level));
 	if (worker_make_link(w, hello, err))
 		return -1;
@@ -382,17 +404,45 @@ static int worker_hello(struct worker *w, struct span payload,
 	return worker_send(w, CHANNEL_READY, 0, SPAN_NULL);
 }
 
+/* A bus tells where ComfyUI is. A service's worker takes it from a supervisor
+ * of its own user only, whoever made the socketpair or listens at the other
+ * end. */
+static bool worker_trusts(const struct worker *w, int bus)
+{
+	struct error err = ERROR_NULL;
+	struct creds creds;
+	uid_t uid;
+
+	if (!w->told || bus < 0)
+		return true;
+	if (creds_get(&creds, bus, &err) < 0) {
+		log_warn("worker", "the bus cannot be used: %s", err.text);
+		return false;
+	}
+	uid = creds.uid;
+	creds_deinit(&creds);
+	if (uid == geteuid() || uid == 0)
+		return true;
+	log_warn("worker", "a bus of uid %u was refused", (unsigned)uid);
+	return false;
+}
+
 static void worker_bus_frame(struct worker *w, const struct channel_frame *f)
 {
 	char why[256];
+	int fd = f->fd;
 
+	if (!worker_trusts(w, fd)) {
+		(void)close(fd);
+		fd = -1;
+	}
 	if (!w->link) {
 		if (w->early_bus >= 0)
 			(void)close(w->early_bus);
-		w->early_bus = f->fd;
+		w->early_bus = fd;
 		return;
 	}
-	worker_set_bus(w, f->fd);
+	worker_set_bus(w, fd);
 	if (f->fd < 0 && f->payload.n > 0) {
 		(void)snprintf(why, sizeof(why), "%s",
 		               log_safe(f->payload.p, f->payload.n));
@@ -563,6 +613,7 @@ static void worker_init(struct worker *w, const struct worker_start *start)
 	remote_files_init(&w->files);
 	w->early_bus = start->bus_fd;
 	w->tenant = start->tenant;
+	w->told = start->told;
 	ev_signal_init(&w->term, on_term, SIGTERM);
 	ev_signal_start(w->loop, &w->term);
 	ev_timer_init(&w->hello, on_no_hello, WORKER_HELLO_MS / 1000.0, 0.);
@@ -577,13 +628,14 @@ static void worker_init(struct worker *w, const struct worker_start *start)
 static void worker_deinit(struct worker *w)
 {
 	struct worker_answer *a;
+	struct list *it, *tmp;
 
 	if (w->state)
 		w->kind->stop(w->state);
 	w->link = link_free(w->link);
 	remote_files_deinit(&w->files);
-	while (!list_empty(&w->answers)) {
-		a = list_first(&w->answers, struct worker_answer, node);
+	list_for_each_safe (it, tmp, &w->answers) {
+		a = list_entry(it, struct worker_answer, node);
 		list_del(&a->node);
 		free(a);
 	}

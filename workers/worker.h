@@ -21,6 +21,7 @@
 struct ev_loop;
 struct link;
 struct worker;
+struct zygote_told;
 
 /* Bytes towards the keeper above which what may be left out is left out; below
  * the lower one it is made up for. */
@@ -58,6 +59,9 @@ struct worker_start {
 	/* Forked by a supervisor that serves several users; see
 	 * link_config. */
 	bool tenant;
+	/* What a zygote's fork request said, which the keeper's hello can't
+	 * override; NULL in a worker of the keeper's own. Must outlive it. */
+	const struct zygote_told *told;
 };
 
 /* First thing in a process that becomes a worker, whether forked or exec'd:

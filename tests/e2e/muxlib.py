@@ -17,6 +17,9 @@ import struct
 import subprocess
 import tempfile
 import time
+import unittest
+
+from simlib import Sim
 
 PATIENCE = 20.0  # seconds before a test gives up on anything
 
@@ -135,7 +138,7 @@ class Client:
             left = until - time.monotonic()
             if left <= 0:
                 raise TimeoutError("no such %s among %r" % (
-                    what, [e["event"] for e in self.events]))
+                    what, [e["event"] for e in self.events[-8:]]))
             try:
                 if not self.pump(left):
                     raise EOFError("closed while waiting for " + what)
@@ -222,6 +225,8 @@ class Daemon:
         return self
 
     def log(self):
+        if not os.path.exists(self.log_path):
+            return ""
         with open(self.log_path, errors="replace") as f:
             return f.read()
 
@@ -299,3 +304,57 @@ def push_fds(sock, data, fds):
     """Sends bytes with descriptors."""
     sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS,
                            struct.pack("%di" % len(fds), *fds))])
+
+
+# --- what the test cases share ----------------------------------------------
+
+class Case(unittest.TestCase):
+    """Tests with a comfysim and a comfymuxd of their own."""
+
+    maxDiff = None
+
+    def sim(self, *options, **kw):
+        sim = Sim(*options, **kw)
+        self.addCleanup(sim.__exit__, None, None, None)
+        return sim
+
+    def daemon(self, sim, *options, shared=False, config=None, **kw):
+        """`shared`: for several users, as a system service is."""
+        url = sim if isinstance(sim, str) else sim.url
+        config = dict(config or {})
+        config.setdefault("socket_mode", "0666" if shared else "0600")
+        d = Daemon(url, *options, config=config, **kw)
+        self.addCleanup(self.end, d)
+        return d
+
+    def end(self, d):
+        failed = any(e for _, e in getattr(self._outcome, "errors", []))
+        result = getattr(self._outcome, "result", None)
+        for bad in (getattr(result, "failures", []) +
+                    getattr(result, "errors", [])):
+            failed = failed or bad[0] is self
+        d.__exit__(AssertionError if failed else None, None, None)
+
+    def pair(self, *sim_options, speed=1, **kw):
+        sim = self.sim(*sim_options, speed=speed)
+        return sim, self.daemon(sim, **kw)
+
+    def completed(self, progress):
+        self.assertEqual(progress["status"], "completed", progress)
+        return progress
+
+    def failed(self, progress, kind):
+        self.assertEqual(progress["status"], "failed", progress)
+        self.assertEqual(progress["error"]["type"], kind, progress)
+        return progress
+
+
+def posts(sim):
+    """Prompt ids in the order in which ComfyUI got them."""
+    return [f["prompt_id"] for f in sim.journal("post")]
+
+
+def http_requests(sim):
+    """What came over HTTP but for the WebSocket and the test's own."""
+    return {k: v for k, v in sim.stats()["requests"].items()
+            if "/sim/" not in k and k != "GET /ws" and v}

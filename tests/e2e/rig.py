@@ -33,6 +33,15 @@ def wait_for(condition, what, patience=PATIENCE_S):
         time.sleep(0.01)
 
 
+def gone(pid):
+    """Whether a process has ended; one that init has not reaped yet has."""
+    try:
+        with open("/proc/%d/stat" % pid) as f:
+            return f.read().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
 def http(method, url, body=None, timeout=PATIENCE_S):
     """(status, decoded JSON or bytes)."""
     data = None

@@ -552,7 +552,7 @@ class WorkerDies(CliCase):
         worker = self.rig.status()["sessions"][0]["pid"]
         run.kill()
         run.wait()
-        wait_for(lambda: not os.path.exists("/proc/%d" % worker), "the worker to leave")
+        wait_for(lambda: rig.gone(worker), "the worker to leave")
         prompt = self.rig.json("history")["prompts"][0]["prompt_id"]
         self.assertEqual(self.rig.json("watch", prompt)["status"], "completed")
 

@@ -101,7 +101,8 @@ static void check_splice(struct json whole, struct json part)
 	REQUIRE(json_splice(&b, whole.text, part.text, part.text) == 0);
 	REQUIRE(span_eq(span_make(b.data, b.len), whole.text));
 	buf_reset(&b);
-	REQUIRE(json_splice(&b, whole.text, part.text, SPAN("{}")) == 0);
+	/* A scalar: the text may be as deep as it can be already. */
+	REQUIRE(json_splice(&b, whole.text, part.text, SPAN("\"\"")) == 0);
 	(void)parse(span_make(b.data, b.len), JSON_NONFINITE);
 }
 

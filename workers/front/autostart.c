@@ -13,6 +13,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/program.h"
 #include "ipc/client.h"
 #include "workers/front/spawn.h"
 
@@ -47,7 +48,7 @@ static bool wait_ready(int fd)
 
 static int start_supervisor(const struct config *cfg, struct error *err)
 {
-	cleanup_free char *path = spawn_find("comfymuxd", err);
+	cleanup_free char *path = program_find("comfymuxd", err);
 	cleanup_close int ready = -1, ready_child = -1;
 	char *argv[12];
 	size_t n = 0;

@@ -30,9 +30,15 @@
 #define UNREAD_HIGH (256u << 10)
 /* ... and above which nothing is read. Generous, since a client may well write
  * all of its requests before it reads. */
-#define UNREAD_MAX      (32u << 20)
-#define BACKLOG_MAX     (1u << 20) /* towards the worker, likewise */
-#define READ_BYTES      65536
+#define UNREAD_MAX  (32u << 20)
+#define BACKLOG_MAX (1u << 20) /* towards the worker, likewise */
+#define READ_BYTES  65536
+/* Unanswered requests above which no more are read for a moment: most are
+ * answered at once, and whoever sends thousands needn't be refused. But they
+ * may all be waits, whose cancels have to be read. */
+#define CROWD_MAX       (KEEPER_REQUESTS_MAX / 2)
+#define CROWD_MS        50
+#define CROWD_LINES     64   /* read after such a moment */
 #define LAST_ANSWERS_MS 600  /* for the worker, after the end of stdin */
 #define FLUSH_MS        5000 /* for a client that doesn't read its last ones */
 
@@ -45,6 +51,8 @@ struct mcp {
 	int out_fd;
 	ev_io in;
 	ev_signal interrupt, terminate, hangup;
+	ev_timer crowd; /* the moment */
+	unsigned crowd_lines;
 	ev_timer last; /* deadline, once stdin has ended */
 	bool in_over, worker_over, done;
 	int status;
@@ -70,6 +78,18 @@ static void finish_if_through(struct mcp *m)
 
 /* --- to the client ------------------------------------------------------- */
 
+static bool is_crowded(struct mcp *m)
+{
+	if (!m->keeper || m->crowd_lines > 0 ||
+	    keeper_pending(m->keeper) < CROWD_MAX)
+		return false;
+	if (!ev_is_active(&m->crowd)) {
+		ev_timer_set(&m->crowd, CROWD_MS / 1000.0, 0.);
+		ev_timer_start(m->loop, &m->crowd);
+	}
+	return true;
+}
+
 /* How much is read depends on how much waits to be written. */
 static void balance(struct mcp *m)
 {
@@ -80,7 +100,7 @@ static void balance(struct mcp *m)
 		keeper_pause(m->keeper, unread);
 	if (m->in_over)
 		return;
-	if (unread || backlog) {
+	if (unread || backlog || is_crowded(m)) {
 		ev_io_stop(m->loop, &m->in);
 	} else if (!ev_is_active(&m->in)) {
 		ev_io_start(m->loop, &m->in);
@@ -89,13 +109,19 @@ static void balance(struct mcp *m)
 	}
 }
 
+static void on_crowd(struct ev_loop *loop, ev_timer *w, int revents)
+{
+	struct mcp *m = container_of(w, struct mcp, crowd);
+
+	m->crowd_lines = CROWD_LINES;
+	balance(m);
+}
+
 /* One whole message. */
 static void tell(struct mcp *m, struct span line)
 {
-	int r = out_write(&m->out, line.p, line.n);
+	int r = out_write_line(&m->out, line.p, line.n);
 
-	if (r == 0)
-		r = out_write(&m->out, "\n", 1);
 	if (r < 0 && r != -EPIPE) {
 		/* A client that waits for an answer which doesn't come is
 		 * worse off than one whose server ends. */
@@ -155,6 +181,8 @@ static void on_response(void *user, uint64_t number, struct span bytes)
 {
 	if (bytes.n > 0)
 		tell(user, bytes);
+	else
+		balance(user);
 }
 
 static void on_failed(void *user, struct span request, const struct error *err)
@@ -224,6 +252,8 @@ static void pass_on(struct mcp *m, struct span line)
 
 	if (mcp_line_is_blank(line))
 		return;
+	if (m->crowd_lines > 0)
+		m->crowd_lines--;
 	if ((!m->keeper && start_session(m, &err) < 0) ||
 	    keeper_request(m->keeper, line, NULL, &err) == 0)
 		refuse(m, line, err.text);
@@ -352,20 +382,33 @@ static void on_signal(struct ev_loop *loop, ev_signal *w, int revents)
 
 /* --- life ---------------------------------------------------------------- */
 
+/* A standard descriptor that is closed is as good as an empty one, and its
+ * number must not become something else's. */
+static int fill_gap(int fd, int flags, struct error *err)
+{
+	if (fcntl(fd, F_GETFD) >= 0)
+		return 0;
+	if (open("/dev/null", flags) != fd)
+		return error_set(err, ERR_SYSTEM,
+		                 "descriptor %d is closed and cannot be opened",
+		                 fd);
+	return 0;
+}
+
 /* stdout becomes ours alone; descriptor 1 is stderr from now on. */
 static int take_stdout(struct error *err)
 {
-	int fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
-	cleanup_close int null = -1;
+	int fd;
 
+	if (fill_gap(STDIN_FILENO, O_RDONLY, err) < 0)
+		return -1;
+	fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
 	if (fd < 0) {
 		(void)error_set_errno(err, errno, "stdout cannot be used");
 		return -1;
 	}
-	if (dup2(STDERR_FILENO, STDOUT_FILENO) >= 0)
-		return fd;
-	null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-	if (null < 0 || dup2(null, STDOUT_FILENO) < 0) {
+	if (fill_gap(STDERR_FILENO, O_WRONLY, err) < 0 ||
+	    dup2(STDERR_FILENO, STDOUT_FILENO) < 0) {
 		(void)error_set_errno(err, errno, "stdout cannot be moved");
 		(void)close(fd);
 		return -1;
@@ -388,6 +431,7 @@ static void start(struct mcp *m)
 	m->out.on_broken = on_broken;
 	m->out.user = m;
 	ev_timer_init(&m->last, on_last, 0., 0.);
+	ev_timer_init(&m->crowd, on_crowd, 0., 0.);
 	watch_signal(m, &m->interrupt, SIGINT);
 	watch_signal(m, &m->terminate, SIGTERM);
 	watch_signal(m, &m->hangup, SIGHUP);
@@ -400,6 +444,7 @@ static void stop(struct mcp *m)
 	m->keeper = keeper_free(m->keeper);
 	ev_io_stop(m->loop, &m->in);
 	ev_timer_stop(m->loop, &m->last);
+	ev_timer_stop(m->loop, &m->crowd);
 	ev_signal_stop(m->loop, &m->interrupt);
 	ev_signal_stop(m->loop, &m->terminate);
 	ev_signal_stop(m->loop, &m->hangup);
@@ -410,18 +455,21 @@ static void stop(struct mcp *m)
 
 int cmd_mcp(struct cli *cli)
 {
-	struct mcp m = {.cli = cli, .loop = ev_default_loop(0)};
+	struct mcp m = {.cli = cli};
 	struct error err = ERROR_NULL;
 
+	/* Before anything else is opened: it would get a standard number. */
+	m.out_fd = take_stdout(&err);
+	if (m.out_fd < 0)
+		return cli_fail(&err);
+	m.loop = ev_default_loop(0);
 	if (!m.loop) {
+		(void)close(m.out_fd);
 		(void)error_set(&err, ERR_SYSTEM,
 		                "no event loop: libev found no way to wait "
 		                "here");
 		return cli_fail(&err);
 	}
-	m.out_fd = take_stdout(&err);
-	if (m.out_fd < 0)
-		return cli_fail(&err);
 	start(&m);
 	while (!m.done)
 		(void)ev_run(m.loop, 0);

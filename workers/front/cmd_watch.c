@@ -181,6 +181,7 @@ static int watch_all(const struct cli *cli)
 {
 	struct watch w = {.cli = cli, .loop = ev_default_loop(0)};
 	struct error err = ERROR_NULL;
+	struct list *it, *next;
 
 	if (!w.loop) {
 		(void)error_set(&err, ERR_SYSTEM, "no event loop");
@@ -198,8 +199,8 @@ static int watch_all(const struct cli *cli)
 	while (!w.done)
 		(void)ev_run(w.loop, 0);
 	w.client = client_free(w.client);
-	while (!list_empty(&w.seen))
-		seen_free(&w, list_first(&w.seen, struct seen, node));
+	list_for_each_safe (it, next, &w.seen)
+		seen_free(&w, list_entry(it, struct seen, node));
 	ev_signal_stop(w.loop, &w.interrupt);
 	ev_signal_stop(w.loop, &w.terminate);
 	out_finish(&w.out, FINISH_MS);

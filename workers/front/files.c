@@ -157,10 +157,10 @@ int files_create(struct files *f, uint64_t token, const char *path,
 	*fdp = file->fd;
 	return 0;
 fail:
-	if (file->fd >= 0) {
+	if (file->fd >= 0)
 		(void)close(file->fd);
+	if (file->fd >= 0 && file->temporary)
 		(void)unlink(file->temporary);
-	}
 	free(file->temporary);
 	free(file->final);
 	free(file);

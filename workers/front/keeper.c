@@ -162,12 +162,16 @@ static void send_hello(struct keeper *k, bool bus)
 	                 ",\"comfyui_named\":%s,\"bus\":%s,"
 	                 "\"connect_timeout_ms\":%lld,"
 	                 "\"request_timeout_ms\":%lld,"
-	                 "\"poll_interval_ms\":%lld,\"log_level\":\"%s\"",
+	                 "\"poll_interval_ms\":%lld,"
+	                 "\"mcp_wait_ms\":%lld,\"mcp_cancel\":\"%s\","
+	                 "\"log_level\":\"%s\"",
 	                 k->kc.comfyui_named ? "true" : "false",
 	                 bus ? "true" : "false",
 	                 (long long)c->connect_timeout_ms,
 	                 (long long)c->request_timeout_ms,
-	                 (long long)c->poll_interval_ms, c->log_level);
+	                 (long long)c->poll_interval_ms,
+	                 (long long)c->default_wait_s * 1000, c->cancel_policy,
+	                 c->log_level);
 	if (!bus && k->kc.no_bus) {
 		(void)buf_json_key(&b, "no_bus");
 		(void)buf_json_string(&b, k->kc.no_bus, strlen(k->kc.no_bus));
@@ -205,8 +209,13 @@ static void answer_file(struct keeper *k, enum channel_type type, uint64_t line,
 
 	(void)buf_printf(&b, "{\"token\":%llu", (unsigned long long)token);
 	if (failure) {
-		(void)buf_json_key(&b, "error");
+		const char *why = error_code_name(failure->code);
+
+		(void)buf_puts(&b, ",\"error\":{\"type\":");
+		(void)buf_json_string(&b, why, strlen(why));
+		(void)buf_json_key(&b, "message");
 		(void)buf_json_string(&b, failure->text, strlen(failure->text));
+		(void)buf_putc(&b, '}');
 	}
 	if (path) {
 		(void)buf_json_key(&b, "path");
@@ -839,4 +848,9 @@ void keeper_pause(struct keeper *k, bool paused)
 size_t keeper_backlog(const struct keeper *k)
 {
 	return channel_queued(&k->channel);
+}
+
+size_t keeper_pending(const struct keeper *k)
+{
+	return k->pending_count;
 }

@@ -89,5 +89,7 @@ void keeper_pause(struct keeper *k, bool paused);
  * fallen below KEEPER_BACKLOG_LOW. */
 #define KEEPER_BACKLOG_LOW (64u << 10)
 size_t keeper_backlog(const struct keeper *k);
+/* Requests without an answer. */
+size_t keeper_pending(const struct keeper *k);
 
 #endif

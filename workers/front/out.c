@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -136,27 +137,53 @@ static void on_writable(struct ev_loop *loop, ev_io *w, int revents)
 		o->on_drained(o->user);
 }
 
-int out_write(struct out *o, const void *data, size_t len)
+/* Queues both, or neither: what is queued already is whole and stays. */
+static int append(struct out *o, const void *data, size_t len, const char *end)
+{
+	size_t before, end_len = strlen(end);
+	int r;
+
+	/* Moved up once what is out is the larger part, so each byte is moved
+	 * about once however small the pieces are that the reader takes. */
+	if (o->written > out_queued(o) ||
+	    len + end_len > o->queue.max - o->queue.len) {
+		buf_consume(&o->queue, o->written);
+		o->written = 0;
+	}
+	before = o->queue.len;
+	r = buf_append(&o->queue, data, len);
+	if (r == 0)
+		r = buf_append(&o->queue, end, end_len);
+	if (r < 0) {
+		o->queue.failed = false;
+		o->queue.len = before;
+	}
+	return r;
+}
+
+static int write_now(struct out *o, const void *data, size_t len,
+                     const char *end)
 {
 	int r;
 
 	if (o->broken)
 		return -EPIPE;
-	/* Moved up once what is out is the larger part, so each byte is moved
-	 * about once however small the pieces are that the reader takes. */
-	if (o->written > out_queued(o) || len > o->queue.max - o->queue.len) {
-		buf_consume(&o->queue, o->written);
-		o->written = 0;
-	}
-	r = buf_append(&o->queue, data, len);
-	if (r < 0) {
-		/* What is queued already is whole and stays. */
-		o->queue.failed = false;
+	r = append(o, data, len, end);
+	if (r < 0)
 		return r;
-	}
 	if (!ev_is_active(&o->io))
 		flush(o);
 	return o->broken ? -EPIPE : 0;
+}
+
+int out_write(struct out *o, const void *data, size_t len)
+{
+	return write_now(o, data, len, "");
+}
+
+int out_write_line(struct out *o, const void *data, size_t len)
+{
+	return write_now(o, data, len, "\n");
 }
 
 void out_finish(struct out *o, int timeout_ms)

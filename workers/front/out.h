@@ -37,6 +37,8 @@ void out_deinit(struct out *o);
 /* Queues and writes what goes. 0, -EMSGSIZE past `max` (nothing is queued
  * then), -ENOMEM, -EPIPE once broken. */
 int out_write(struct out *o, const void *data, size_t len);
+/* The same for a line, with its newline: both or nothing. */
+int out_write_line(struct out *o, const void *data, size_t len);
 /* Bytes that wait. */
 static inline size_t out_queued(const struct out *o)
 {

@@ -5,53 +5,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/program.h"
 #include "ipc/channel.h"
 
 #define FIRST_FREE_FD 16 /* above every number that a child is promised */
-
-char *spawn_find(const char *program, struct error *err)
-{
-	static const char *const places[] = {"", "../lib/comfymux/"};
-	char exe[PATH_MAX], path[PATH_MAX + 64];
-	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
-	char *slash;
-
-	if (n < 0) {
-		(void)error_set_errno(err, errno,
-		                      "cannot tell where this program lies");
-		return NULL;
-	}
-	exe[n] = '\0';
-	slash = strrchr(exe, '/');
-	if (slash)
-		slash[1] = '\0';
-	for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
-		char *found;
-
-		(void)snprintf(path, sizeof(path), "%s%s%s", exe, places[i],
-		               program);
-		if (access(path, X_OK) != 0)
-			continue;
-		found = strdup(path);
-		if (!found)
-			(void)error_set_nomem(err, path);
-		return found;
-	}
-	(void)error_set(err, ERR_SYSTEM,
-	                "%s is neither in %s nor in %s../lib/comfymux: is "
-	                "comfymux installed whole?",
-	                program, exe, exe);
-	return NULL;
-}
 
 /* In the child: says why over the close-on-exec pipe, which stays silent when
  * exec succeeds. */
@@ -156,7 +118,7 @@ static pid_t start(char *const argv[], int fd3, int fd4, bool detach,
 
 pid_t spawn_worker(int session_fd, int bus_fd, struct error *err)
 {
-	cleanup_free char *path = spawn_find("comfymux-worker", err);
+	cleanup_free char *path = program_find("comfymux-worker", err);
 	char bus[] = "--bus";
 	char *argv[] = {path, bus_fd >= 0 ? bus : NULL, NULL};
 

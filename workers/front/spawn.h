@@ -9,10 +9,6 @@
 
 #include "common/error.h"
 
-/* Where `program` lies: beside this executable, or in ../lib/comfymux. Freed
- * by the caller; NULL with `err` set if it is in neither place. */
-char *spawn_find(const char *program, struct error *err);
-
 /* Execs comfymux-worker with the session channel on CHANNEL_SESSION_FD and
  * the bus (-1: none) on CHANNEL_BUS_FD. Neither descriptor is consumed. The
  * child's pid, or -1. An exec that fails is told here, not by a dead worker. */
