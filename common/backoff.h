@@ -11,7 +11,7 @@
 struct backoff {
 	const uint32_t *table_ms; /* delays; the last one repeats */
 	size_t count;
-	size_t next; /* index of the next delay */
+	size_t next;             /* index of the next delay */
 	uint32_t jitter_percent; /* delay is spread +-this much */
 	uint64_t rng;
 };

@@ -21,7 +21,10 @@ struct buf {
 	bool failed;
 };
 
-#define BUF_INIT(max_) {.max = (max_)}
+#define BUF_INIT(max_)                                                         \
+	{                                                                      \
+		.max = (max_)                                                  \
+	}
 
 /* An empty buffer that holds at most `max` bytes. Allocates nothing. */
 void buf_init(struct buf *b, size_t max);

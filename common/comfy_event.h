@@ -38,7 +38,7 @@ enum comfy_event_type {
 struct comfy_event {
 	enum comfy_event_type type;
 	struct span type_name; /* as sent, raw */
-	struct json data;      /* of a text frame, or the metadata of binary 4 */
+	struct json data; /* of a text frame, or the metadata of binary 4 */
 	struct span prompt_id;
 	/* `node` of executing, progress, executed; `node_id` of errors,
 	 * interrupts, binary 3 and 4. */

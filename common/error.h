@@ -39,16 +39,19 @@ struct error {
 	char text[ERROR_TEXT_MAX];
 };
 
-#define ERROR_NULL {.code = ERR_NONE}
+#define ERROR_NULL                                                             \
+	{                                                                      \
+		.code = ERR_NONE                                               \
+	}
 
 /* Fills `e` (may be NULL). Always returns -1, so that callers can return it.
  * A text longer than ERROR_TEXT_MAX is cut at a UTF-8 boundary. */
 int error_set(struct error *e, enum error_code code, const char *fmt, ...)
-        ATTR_PRINTF(3, 4);
+	ATTR_PRINTF(3, 4);
 
 /* As error_set with ERR_SYSTEM, and ": strerror(errnum)" behind the text. */
 int error_set_errno(struct error *e, int errnum, const char *fmt, ...)
-        ATTR_PRINTF(3, 4);
+	ATTR_PRINTF(3, 4);
 
 /* Out of memory: ERR_INTERNAL, names what was being made. Returns -1. */
 int error_set_nomem(struct error *e, const char *what);

@@ -67,8 +67,7 @@ static inline struct list *list_pop(struct list *head)
 #define list_entry(ptr, type, member) container_of(ptr, type, member)
 
 /* First entry of a list that is not empty. */
-#define list_first(head, type, member)                                         \
-	list_entry((head)->next, type, member)
+#define list_first(head, type, member) list_entry((head)->next, type, member)
 
 #define list_for_each(it, head)                                                \
 	for ((it) = (head)->next; (it) != (head); (it) = (it)->next)

@@ -25,7 +25,10 @@ struct map {
 	uint64_t seed[2];
 };
 
-#define MAP_NULL {0}
+#define MAP_NULL                                                               \
+	{                                                                      \
+		0                                                              \
+	}
 
 /* Releases the table (not keys and values); safe twice. */
 void map_deinit(struct map *m);

@@ -10,7 +10,8 @@
 #include "common/error.h"
 #include "common/json_span.h"
 
-#define WORKFLOW_SIZE_MAX  (15u << 20) /* bytes of its text: fits a 16 MiB line */
+#define WORKFLOW_SIZE_MAX                                                      \
+	(15u << 20) /* bytes of its text: fits a 16 MiB line */
 #define WORKFLOW_NODES_MAX 20000
 
 /* Parses and checks the text: an object that maps node ids to objects with a

@@ -319,8 +319,8 @@ enum incoming_key {
 };
 
 static const char *const incoming_keys[] = {
-	"event",    "seq", "prompt_id", "t",      "data",  "progress",
-	"id",       "ok",  "result",    "error",  "fds",
+	"event", "seq", "prompt_id", "t",     "data", "progress",
+	"id",    "ok",  "result",    "error", "fds",
 };
 STATIC_ASSERT_ARRAY_SIZE(incoming_keys, KEY_COUNT);
 

@@ -17,8 +17,8 @@ static void drop_oldest(struct early *e)
 
 	e->bytes -= f->id_len + f->len;
 	e->count--;
-	memmove((void *)e->frames, (void *)(e->frames + 1),
-	        e->count * sizeof(struct early_frame *));
+	for (size_t i = 0; i < e->count; i++)
+		e->frames[i] = e->frames[i + 1];
 	free(f);
 }
 

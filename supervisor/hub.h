@@ -67,7 +67,7 @@ struct peer {
 	char name[HUB_NAME_MAX + 1];
 	struct session *session; /* of which it is keeper or bus; NULL: none */
 	bool is_bus;             /* made for a session's worker */
-	struct list waits; /* its requests that wait for ComfyUI */
+	struct list waits;       /* its requests that wait for ComfyUI */
 	size_t wait_count;
 	struct list prompts; /* that it submitted, not over */
 	size_t in_flight;    /* their number */

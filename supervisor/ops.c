@@ -162,13 +162,14 @@ static int check_comfyui(struct supervisor *sv, const struct request *req,
                          struct error *err)
 {
 	struct json j = request_field(req, "comfyui");
-	char *text = json_string_dup(j, URL_TEXT_MAX);
 	struct error why = ERROR_NULL;
 	struct url url;
+	char *text;
 	int r = 0;
 
 	if (json_is(j, JSON_NONE))
 		return 0;
+	text = json_string_dup(j, URL_TEXT_MAX);
 	if (!text || url_parse(&url, text, &why) < 0)
 		r = error_set(err, ERR_INVALID, "\"comfyui\": %s",
 		              text ? why.text : "not a URL");
@@ -263,8 +264,8 @@ static int op_attach(struct supervisor *sv, struct peer *peer,
 		ops_attached(sv, peer, req->id, -1);
 		return 0;
 	}
-	session = json_string_dup(request_field(req, "session"),
-	                          NURSERY_ID_MAX);
+	session =
+		json_string_dup(request_field(req, "session"), NURSERY_ID_MAX);
 	wish.session = session ? session : "";
 	r = nursery_attach(&sv->nursery, peer, req->id, &wish, err);
 	free(session);
@@ -278,7 +279,8 @@ static int op_restart_workers(struct supervisor *sv, struct peer *peer,
 	char *id = json_string_dup(j, NURSERY_ID_MAX);
 	struct buf out = BUF_INIT(64);
 
-	if (!json_is(j, JSON_NONE) && (!id || !nursery_find(&sv->nursery, id))) {
+	if (!json_is(j, JSON_NONE) &&
+	    (!id || !nursery_find(&sv->nursery, id))) {
 		free(id);
 		return error_set(err, ERR_NOT_FOUND,
 		                 "there is no such session");

@@ -61,15 +61,16 @@ static bool match(const char *arg, const char *flag, const char **valuep)
 	return arg[n] == '\0' || arg[n] == '=';
 }
 
-static int take_value(struct args *a, const char *flag, const char **valuep,
-                      struct error *err)
+/* The value behind "=", or the next argument; NULL if there is none. */
+static const char *take_value(struct args *a, const char *flag,
+                              const char *given, struct error *err)
 {
-	if (*valuep)
-		return 0;
-	if (a->next >= a->argc)
-		return error_set(err, ERR_CONFIG, "%s needs a value", flag);
-	*valuep = a->argv[a->next++];
-	return 0;
+	if (given)
+		return given;
+	if (a->next < a->argc)
+		return a->argv[a->next++];
+	(void)error_set(err, ERR_CONFIG, "%s needs a value", flag);
+	return NULL;
 }
 
 static int set_key(struct options *o, const char *key, const char *value)
@@ -132,20 +133,16 @@ static int take_arg(struct options *o, struct args *a, const char *arg,
 	for (size_t i = 0; i < ARRAY_SIZE(key_flags); i++) {
 		if (!match(arg, key_flags[i].flag, &value))
 			continue;
-		if (take_value(a, key_flags[i].flag, &value, err) < 0)
-			return -1;
-		return set_key(o, key_flags[i].key, value);
+		value = take_value(a, key_flags[i].flag, value, err);
+		return value ? set_key(o, key_flags[i].key, value) : -1;
 	}
 	if (match(arg, "--config", &value)) {
-		if (take_value(a, "--config", &value, err) < 0)
-			return -1;
-		o->config_file = value;
-		return 0;
+		o->config_file = take_value(a, "--config", value, err);
+		return o->config_file ? 0 : -1;
 	}
 	if (match(arg, "--ready-fd", &value)) {
-		if (take_value(a, "--ready-fd", &value, err) < 0)
-			return -1;
-		return set_ready_fd(o, value, err);
+		value = take_value(a, "--ready-fd", value, err);
+		return value ? set_ready_fd(o, value, err) : -1;
 	}
 	return error_set(err, ERR_CONFIG,
 	                 "\"%s\" is not an option; --help lists them", arg);

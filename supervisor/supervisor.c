@@ -206,9 +206,10 @@ static void check_idle(struct supervisor *sv, int64_t now_ms)
 {
 	int64_t limit_ms = sv->cfg.idle_exit_s * 1000;
 
-	if (!sv->options->autostarted || limit_ms == 0 ||
-	    sv->hub.peer_count > 0 || sv->tracker.active > 0)
+	if (!sv->options->autostarted || limit_ms == 0)
 		return;
+	if (sv->hub.peer_count > 0 || sv->tracker.active > 0)
+		sv->hub.idle_since_ms = now_ms;
 	if (now_ms - sv->hub.idle_since_ms >= limit_ms)
 		supervisor_stop(sv, "nobody needs it any more", true);
 }
@@ -318,8 +319,8 @@ static void on_signal(struct ev_loop *loop, ev_signal *w, int revents)
 		supervisor_stop(sv, "SIGUSR2", false);
 		break;
 	default:
-		supervisor_stop(
-			sv, w->signum == SIGTERM ? "SIGTERM" : "SIGINT", true);
+		supervisor_stop(sv, w->signum == SIGTERM ? "SIGTERM" : "SIGINT",
+		                true);
 	}
 }
 

@@ -28,7 +28,7 @@ static char *json_of(const char *text)
 	"{'type':'string','minLength':1}],'description':'x'},"                 \
 	"'timeout_ms':{'type':'integer','minimum':0,'maximum':86400000},"      \
 	"'scale':{'type':'number','minimum':-0.5},"                            \
-	"'type':{'type':'string','enum':['output','temp','in\\u0070ut']},"   \
+	"'type':{'type':'string','enum':['output','temp','in\\u0070ut']},"     \
 	"'name':{'type':'string','minLength':2,'maxLength':4},"                \
 	"'quick':{'type':'boolean'},"                                          \
 	"'set':{'type':'object','additionalProperties':"                       \

@@ -114,7 +114,8 @@ static int cancel_by_http(struct cancel *c, struct error *err)
 	return c->call ? 0 : -1;
 }
 
-/* The bus broke, or it doesn't know what this session submitted past it. */
+/* The bus broke, or it doesn't know what this session submitted past it, or
+ * what the web page did. */
 static bool answer_leaves_http(const struct cancel *c,
                                const struct incoming *in,
                                const struct error *err)
@@ -123,7 +124,8 @@ static bool answer_leaves_http(const struct cancel *c,
 		return false;
 	if (in)
 		return err->code == ERR_NOT_FOUND &&
-		       link_claimed(c->link, c->prompt_id);
+		       (link_claimed(c->link, c->prompt_id) ||
+		        link_owns_rest(c->link));
 	return err->code == ERR_UNREACHABLE &&
 	       link_may_see(c->link, c->prompt_id);
 }

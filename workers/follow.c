@@ -198,7 +198,8 @@ static void on_subscribed(void *user, const struct incoming *in,
 			follow_poll(f, true);
 		return;
 	}
-	if (f->submitted || f->known) {
+	if (f->submitted || f->known ||
+	    (err->code == ERR_NOT_FOUND && link_owns_rest(f->link))) {
 		log_debug("follow", "the supervisor doesn't know %s: polling",
 		          f->prompt_id);
 		follow_poll(f, true);

@@ -165,9 +165,10 @@ bool link_claimed(const struct link *l, const char *prompt_id);
 bool link_may_see(const struct link *l, const char *prompt_id);
 /* Whether everything in ComfyUI may. */
 bool link_may_see_all(const struct link *l);
-/* Whether the supervisor, by its word, serves others too and holds us for none
- * of its operators. */
-bool link_is_guest(const struct link *l);
+/* Whether what the supervisor doesn't know, the web page's prompts and files,
+ * counts as one's own: not where it serves others, unless one is an operator of
+ * it. */
+bool link_owns_rest(const struct link *l);
 
 /* Turns for those who submit without a supervisor: one new prompt of a session
  * is outstanding at a time, in the order of asking. */

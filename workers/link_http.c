@@ -218,9 +218,9 @@ bool link_may_see_all(const struct link *l)
 	return !l->tenant;
 }
 
-bool link_is_guest(const struct link *l)
+bool link_owns_rest(const struct link *l)
 {
-	return l->guest;
+	return !l->tenant && !l->guest;
 }
 
 /* Whoever is first in line has the turn. */

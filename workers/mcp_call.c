@@ -26,15 +26,15 @@ struct call_record {
 
 static void call_free(struct mcp_call *call)
 {
+	struct list *n;
+
 	if (call->started && call->c.tool->destroy)
 		call->c.tool->destroy(&call->c);
 	mcp_call_close_files(call);
-	while (!list_empty(&call->records)) {
-		struct call_record *r =
-			list_first(&call->records, struct call_record, node);
+	while ((n = list_pop(&call->records))) {
+		struct call_record *r = list_entry(n, struct call_record, node);
 
 		worker_record_forget(&r->w);
-		list_del(&r->node);
 		free(r);
 	}
 	free(call);

@@ -33,7 +33,8 @@ static void file_free(struct call_file *f)
 void mcp_call_close_files(struct mcp_call *call)
 {
 	while (!list_empty(&call->files))
-		file_free(list_first(&call->files, struct call_file, node));
+		file_free(list_entry(list_pop(&call->files), struct call_file,
+		                     node));
 }
 
 static void on_open(void *user, int fd)

@@ -16,6 +16,7 @@
 
 #define META_PREFIX "io.modelcontextprotocol/"
 #define ANSWER_MAX  (64u << 10)
+#define REFUSAL_MAX (RPC_ID_MAX + 512) /* bytes of an error's data */
 #define REASON_MAX  1024 /* bytes of a cancel's reason that are looked at */
 #define NEEDS_ENVELOPE                                                         \
 	"This request needs params._meta with " META_PREFIX                    \
@@ -289,7 +290,7 @@ static enum mcp_version choose_version(const struct mcp_session *s,
 static void handle_request(struct mcp_session *s, struct mcp_line *l,
                            const struct rpc_message *m, unsigned index)
 {
-	struct refusal why = {.data = BUF_INIT(2 * RPC_ID_MAX)};
+	struct refusal why = {.data = BUF_INIT(REFUSAL_MAX)};
 	enum mcp_version v = choose_version(s, m, &why);
 	const struct mcp_method *method = NULL;
 	struct mcp_request *r = NULL;

@@ -17,7 +17,8 @@
 #include "workers/mcp_result.h"
 
 /* Bytes of a file that a reply holds: base64 makes four of three. */
-#define FILE_MAX ((RPC_REPLY_MAX - (64u << 10)) / 4 * 3)
+#define FILE_MAX ((size_t)(RPC_REPLY_MAX - (64u << 10)) / 4 * 3)
+#define DATA_MAX (MCP_URI_MAX + 64)
 
 struct job {
 	struct mcp_request *r;
@@ -60,7 +61,7 @@ static void fail(struct job *j, const char *text)
 
 static void not_found(struct mcp_request *r, struct span uri)
 {
-	cleanup_buf struct buf data = BUF_INIT(2 * MCP_URI_MAX);
+	cleanup_buf struct buf data = BUF_INIT(DATA_MAX);
 
 	/* One that is too long to be ours is not repeated. */
 	(void)buf_puts(&data, "{\"uri\":");
@@ -185,7 +186,7 @@ static void on_view(void *user, const struct comfy_result *v)
 		char text[256];
 
 		(void)snprintf(text, sizeof(text),
-		               "The file is larger than the %u bytes that "
+		               "The file is larger than the %zu bytes that "
 		               "fit; save it with download_by_filename",
 		               FILE_MAX);
 		fail(j, text);
@@ -325,8 +326,11 @@ static void on_bus_answer(void *user, const struct incoming *in,
 	struct job *j = user;
 
 	j->ask = 0;
-	if (!in && err && err->code == ERR_UNREACHABLE) {
-		ask_comfy(j);
+	if (!in) {
+		if (err && err->code != ERR_UNREACHABLE)
+			fail(j, err->text);
+		else
+			ask_comfy(j);
 	} else if (err && err->code == ERR_NOT_FOUND && j->is_read) {
 		not_found(j->r, j->uri_text);
 	} else if (err) {

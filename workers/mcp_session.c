@@ -20,7 +20,7 @@
 
 #define RECORDS_MAX 8192 /* of lines that haven't come yet */
 /* Kept free of results in the reply to a batch: room to refuse every entry. */
-#define BATCH_RESERVE (RPC_BATCH_MAX * 4u * RPC_ID_MAX)
+#define BATCH_RESERVE ((size_t)RPC_BATCH_MAX * 4 * RPC_ID_MAX)
 
 static void line_check(struct mcp_session *s, struct mcp_line *l);
 
@@ -142,7 +142,8 @@ static void record_free(struct mcp_record *r)
 static void line_free(struct mcp_line *l)
 {
 	while (!list_empty(&l->records))
-		record_free(list_first(&l->records, struct mcp_record, node));
+		record_free(list_entry(list_pop(&l->records), struct mcp_record,
+		                       node));
 	list_del(&l->node);
 	buf_deinit(&l->replies);
 	free(l->text);
@@ -586,7 +587,8 @@ void mcp_session_record(struct mcp_session *s, uint64_t line,
 static void drop_all(struct mcp_session *s)
 {
 	while (!list_empty(&s->requests))
-		mcp_drop(list_first(&s->requests, struct mcp_request, node),
+		mcp_drop(list_entry(list_pop(&s->requests), struct mcp_request,
+		                    node),
 		         false);
 }
 
@@ -694,9 +696,11 @@ struct mcp_session *mcp_session_free(struct mcp_session *s)
 	drop_all(s);
 	tool_host_deinit(&s->host);
 	while (!list_empty(&s->lines))
-		line_free(list_first(&s->lines, struct mcp_line, node));
+		line_free(
+			list_entry(list_pop(&s->lines), struct mcp_line, node));
 	while (!list_empty(&s->records))
-		record_free(list_first(&s->records, struct mcp_record, node));
+		record_free(list_entry(list_pop(&s->records), struct mcp_record,
+		                       node));
 	worker_record_forget(&s->session_record);
 	link_watch_remove(s->link, &s->watch);
 	ev_timer_stop(s->loop, &s->bus_wait);

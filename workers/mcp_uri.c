@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <strings.h>
 
-#include "common/cleanup.h"
 #include "common/url.h"
 #include "common/utf8.h"
 #include "workers/mcp_tools.h"
@@ -204,14 +203,14 @@ static int parse_file(struct mcp_uri *u, const struct span *parts, size_t count)
 	if (!u->type)
 		return -EINVAL;
 	for (size_t i = 1; i + 1 < count; i++) {
-		cleanup_free char *part = NULL;
+		char *part = NULL;
 		int r = decode_part(parts[i], &part);
 
 		if (r < 0)
 			return r;
-		if (i > 1)
-			(void)buf_putc(&folder, '/');
+		(void)buf_puts(&folder, i > 1 ? "/" : "");
 		(void)buf_puts(&folder, part);
+		free(part);
 	}
 	u->subfolder = buf_steal(&folder, NULL);
 	if (!u->subfolder)

@@ -241,6 +241,11 @@ static void on_answer(void *user, const struct incoming *in,
 	c->ask_id = 0;
 	if (!err) {
 		command_ok(c, in->result.text);
+	} else if (in && err->code == ERR_NOT_FOUND && c->alone &&
+	           link_owns_rest(command_link(c))) {
+		/* The web page's, perhaps. */
+		if (c->alone(c, &bad))
+			command_fail(c, &bad, SPAN_NULL);
 	} else if (in) {
 		command_pass_error(c, in);
 	} else if (err->code != ERR_UNREACHABLE || !c->alone) {

@@ -10,11 +10,14 @@
  * | watch    | prompt_id, timeout_ms                | ExecutionProgress    |
  * | progress | prompt_id                            | ExecutionProgress    |
  * | cancel   | prompt_id                            | how                  |
- * | queue    |                                      | as op queue          |
- * | history  | limit                                | as op history        |
+ * | queue    | comfyui                              | as op queue          |
+ * | history  | limit, comfyui                       | as op history        |
  * | view     | filename, subfolder, type, preview,  | path, bytes,         |
  * |          | path, overwrite; or prompt_id        | content_type; files  |
  * | comfy    | path                                 | ComfyUI's reply      |
+ *
+ * With comfyui true ComfyUI is asked, not the supervisor: where all of it
+ * counts as one's own.
  *
  * run and watch send an output with every change: {"event", "progress",
  * "elapsed_ms", and where known "class", "value", "max", "total_nodes"}. Their

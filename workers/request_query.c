@@ -257,8 +257,19 @@ static int queue_alone(struct command *c, struct error *err)
 	return c->call ? 0 : -1;
 }
 
+/* Not the supervisor's word is wanted, but ComfyUI's. */
+static bool wants_comfyui(const struct command *c)
+{
+	bool wanted = false;
+
+	(void)json_bool(json_get(c->params, "comfyui"), &wanted);
+	return wanted;
+}
+
 static int queue_start(struct command *c, struct error *err)
 {
+	if (wants_comfyui(c))
+		return queue_alone(c, err);
 	return command_ask(c, OP_QUEUE, SPAN_NULL, queue_alone, err);
 }
 
@@ -413,6 +424,8 @@ static int history_start(struct command *c, struct error *err)
 		return error_set(err, ERR_INVALID,
 		                 "history: limit must be from 1 to %d",
 		                 REQUEST_HISTORY_MAX);
+	if (wants_comfyui(c))
+		return history_alone(c, err);
 	buf_printf(&b, "{\"limit\":%" PRId64 "}", q->limit);
 	return command_ask(c, OP_HISTORY, span_make(b.data, b.len),
 	                   history_alone, err);

@@ -12,6 +12,7 @@
 #include "workers/tool_ask.h"
 #include "workers/tool_code.h"
 #include "workers/tool_files_of.h"
+#include "workers/tool_prompts.h"
 
 #define RESULT_BYTES  (9u << 20)
 #define REQUEST_BYTES 65536
@@ -25,6 +26,7 @@
 	     */
 
 struct transfer {
+	struct tool_prompts prompts; /* first: see tool_prompts.h */
 	struct tool_ask *ask;
 	struct comfy_call *call;
 	bool holds_api;
@@ -38,6 +40,7 @@ void tool_transfer_destroy(struct tool_call *c)
 
 	if (!t)
 		return;
+	tool_prompts_deinit(&t->prompts);
 	t->ask = tool_ask_free(t->ask);
 	if (t->call)
 		comfy_call_cancel(t->call);
@@ -224,10 +227,8 @@ static void on_own(struct tool_call *c, bool ok, struct json body)
 		tool_files_each(json_get(prompt, "outputs"), is_it, &s);
 	/* `body` is its. */
 	t->ask = tool_ask_free(t->ask);
-	/* On a supervisor of one's own, and without any on one's own machine,
-	 * what the web page made counts as one's own as well. */
-	if (!s.found && (link_is_guest(c->host->link) ||
-	                 !link_may_see_all(c->host->link))) {
+	/* What else lies there may be the web page's. */
+	if (!s.found && !link_owns_rest(c->host->link)) {
 		(void)error_set(&err, ERR_NOT_FOUND,
 		                "none of your prompts has made a file %s; "
 		                "get_history lists their outputs",
@@ -266,7 +267,6 @@ static void split_name(struct transfer *t)
 void tool_download_start(struct tool_call *c)
 {
 	struct transfer *t = calloc(1, sizeof(*t));
-	char params[64];
 
 	c->state = t;
 	if (t) {
@@ -290,8 +290,7 @@ void tool_download_start(struct tool_call *c)
 		return;
 	}
 	split_name(t);
-	(void)snprintf(params, sizeof(params), "{\"limit\":%d}", OWN_LIMIT);
-	t->ask = tool_ask_new(c, "history", SPAN(params), on_own, NULL);
+	tool_prompts_get(c, "history", OWN_LIMIT, on_own);
 }
 
 /* --- upload_image -------------------------------------------------------- */

@@ -14,6 +14,7 @@
 #include "workers/tool_ask.h"
 #include "workers/tool_code.h"
 #include "workers/tool_files_of.h"
+#include "workers/tool_prompts.h"
 
 #define RESULT_BYTES     (9u << 20)
 #define LISTED_OUTPUTS   (64u << 10) /* of one prompt among others */
@@ -24,6 +25,7 @@
 #define LINE_DECODED_MAX (16u << 20) /* no reply of ComfyUI's is longer */
 
 struct query {
+	struct tool_prompts prompts; /* first: see tool_prompts.h */
 	struct tool_ask *ask;
 	struct tool_images *images;
 	struct comfy_call *call; /* get_error_details */
@@ -37,6 +39,7 @@ void tool_query_destroy(struct tool_call *c)
 
 	if (!q)
 		return;
+	tool_prompts_deinit(&q->prompts);
 	q->ask = tool_ask_free(q->ask);
 	q->images = tool_images_free(q->images);
 	if (q->call)
@@ -47,28 +50,28 @@ void tool_query_destroy(struct tool_call *c)
 	free(q);
 }
 
-/* Asks `op`; the call fails by itself if that can't be done. */
-static void query_ask(struct tool_call *c, const char *op, struct span params,
-                      tool_answer_cb *cb)
+static struct query *query_new(struct tool_call *c)
 {
 	struct query *q = calloc(1, sizeof(*q));
 
 	c->state = q;
 	if (!q) {
 		tool_fail(c, "internal", "out of memory", NULL);
-		return;
+		return NULL;
 	}
 	buf_init(&q->progress, RESULT_BYTES);
-	q->ask = tool_ask_new(c, op, params, cb, NULL);
+	return q;
 }
 
 static void query_prompt(struct tool_call *c, const char *op,
                          tool_answer_cb *cb)
 {
 	cleanup_buf struct buf params = BUF_INIT(4096);
+	struct query *q = query_new(c);
 
-	if (tool_prompt_params(c, &params))
-		query_ask(c, op, span_make(params.data, params.len), cb);
+	if (q && tool_prompt_params(c, &params))
+		q->ask = tool_ask_new(c, op, span_make(params.data, params.len),
+		                      cb, NULL);
 }
 
 static void on_progress(struct tool_call *c, bool ok, struct json body)
@@ -104,8 +107,7 @@ static void on_history(struct tool_call *c, bool ok, struct json body)
 	tool_finish(c, &out, false, NULL, 0);
 }
 
-/* The result is the command's as it is. */
-static void pass_on(struct tool_call *c, bool ok, struct json body)
+static void on_queue(struct tool_call *c, bool ok, struct json body)
 {
 	cleanup_buf struct buf out = BUF_INIT(RESULT_BYTES);
 
@@ -124,16 +126,15 @@ void tool_progress_start(struct tool_call *c)
 
 void tool_queue_start(struct tool_call *c)
 {
-	query_ask(c, "queue", SPAN("{}"), pass_on);
+	if (query_new(c))
+		tool_prompts_get(c, "queue", 0, on_queue);
 }
 
 void tool_history_start(struct tool_call *c)
 {
-	cleanup_buf struct buf params = BUF_INIT(64);
-
-	(void)buf_printf(&params, "{\"limit\":%lld}",
-	                 (long long)tool_arg_int(c, "limit", 10));
-	query_ask(c, "history", span_make(params.data, params.len), on_history);
+	if (query_new(c))
+		tool_prompts_get(c, "history", tool_arg_int(c, "limit", 10),
+		                 on_history);
 }
 
 /* --- cancel_execution ---------------------------------------------------- */
@@ -296,10 +297,8 @@ static void on_last(struct tool_call *c, bool ok, struct json body)
 
 void tool_last_start(struct tool_call *c)
 {
-	cleanup_buf struct buf params = BUF_INIT(64);
-
-	(void)buf_printf(&params, "{\"limit\":%d}", LAST_LIMIT);
-	query_ask(c, "history", span_make(params.data, params.len), on_last);
+	if (query_new(c))
+		tool_prompts_get(c, "history", LAST_LIMIT, on_last);
 }
 
 /* --- get_error_details --------------------------------------------------- */

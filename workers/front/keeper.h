@@ -22,6 +22,7 @@
 #define KEEPER_FAULTS_MAX    2     /* crashes that one request may cause */
 #define KEEPER_EARLY_DEATHS  3     /* workers in a row that never got ready */
 #define KEEPER_READY_MS      10000 /* for a worker to get ready */
+#define KEEPER_HOSTED_MS     15000 /* the same if the supervisor forked it */
 #define KEEPER_PENDING_BYTES (64u << 20) /* of unanswered requests */
 #define KEEPER_REBUS_MS_MIN  200   /* looking for a supervisor again ... */
 #define KEEPER_REBUS_MS_MAX  10000 /* ... doubles up to this */
@@ -60,12 +61,14 @@ struct keeper_config {
 	const struct config *cfg; /* must outlive the keeper */
 	const char *kind;         /* "run", "mcp" ... */
 	bool comfyui_named;       /* the user named the URL himself */
-	int bus_fd; /* connected to the supervisor, consumed; -1: none */
+	int bus_fd;         /* connected to the supervisor, which then forks the
+	                       worker; consumed; -1: none */
 	const char *no_bus; /* why there is none, for the user; may be NULL */
 };
 
-/* Starts the session and its worker. `loop` must be the default loop (child
- * watchers work on no other). NULL with `err` set on failure. */
+/* Starts the session and its worker: forked by the supervisor if there is one
+ * that serves the same ComfyUI, else of our own. `loop` must be the default
+ * loop (child watchers work on no other). NULL with `err` set on failure. */
 struct keeper *keeper_new(struct ev_loop *loop, const struct keeper_config *kc,
                           const struct keeper_handlers *h, void *user,
                           struct error *err);

@@ -1,0 +1,193 @@
+// The official clients against `comfymux mcp`: 1.32 as it is, 2.4 in each of
+// its three ways to open a session. Whatever a client complains about
+// (client.onerror) fails the test.
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { Rig, isRunning, load, naming, sampler, until } from './rig.mjs';
+
+const sdk1 = load('@modelcontextprotocol/sdk/client/index.js');
+const stdio1 = load('@modelcontextprotocol/sdk/client/stdio.js');
+const sdk2 = load('@modelcontextprotocol/client');
+const stdio2 = load('@modelcontextprotocol/client/stdio');
+const MODERN = '2026-07-28';
+
+const variants = [
+	{ name: 'sdk 1.32', era: '2025-11-25', Client: sdk1.Client, Transport: stdio1.StdioClientTransport },
+	{ name: 'client 2.4', era: '2025-11-25', Client: sdk2.Client, Transport: stdio2.StdioClientTransport },
+	{
+		name: 'client 2.4 auto', era: MODERN, Client: sdk2.Client, Transport: stdio2.StdioClientTransport,
+		options: { versionNegotiation: { mode: 'auto' } },
+	},
+	{
+		name: 'client 2.4 pinned', era: MODERN, Client: sdk2.Client, Transport: stdio2.StdioClientTransport,
+		options: { versionNegotiation: { mode: { pin: MODERN } } },
+	},
+];
+
+let rig;
+before(async () => { rig = await new Rig().open(); });
+after(() => rig.close());
+
+class Session {
+	constructor(variant) {
+		this.variant = variant;
+		this.errors = [];
+		this.client = new variant.Client({ name: 'test', version: '1' }, variant.options);
+		this.client.onerror = (e) => this.errors.push(e);
+		this.transport = new variant.Transport({ ...rig.server, stderr: 'pipe' });
+	}
+
+	async open() {
+		await this.client.connect(this.transport);
+		this.process = this.transport._process;
+		return this;
+	}
+
+	call(name, args, options) {
+		const params = { name, arguments: args ?? {} };
+		return this.variant.Client === sdk1.Client
+			? this.client.callTool(params, undefined, options)
+			: this.client.callTool(params, options);
+	}
+
+	// Well under the two seconds after which the clients send SIGTERM.
+	async close() {
+		const exit = once(this.process, 'exit');
+		const start = Date.now();
+		await this.client.close();
+		const [status, signal] = await exit;
+		assert.deepEqual([status, signal], [0, null]);
+		assert.ok(Date.now() - start < 1900, `close took ${Date.now() - start} ms`);
+		assert.deepEqual(this.errors, []);
+	}
+}
+
+const failsWith = (code) => (e) => {
+	assert.equal(e.code, code, String(e));
+	return true;
+};
+
+for (const variant of variants) {
+	const withSession = (name, body) => test(name, { timeout: 120000 }, async () => {
+		const s = await new Session(variant).open();
+		await body(s, s.client);
+		await s.close();
+	});
+
+	describe(variant.name, () => {
+		withSession('opens and closes', async (s, client) => {
+			assert.equal(client.getServerVersion()?.name, 'comfymux');
+			assert.deepEqual(Object.keys(client.getServerCapabilities()).sort(), ['resources', 'tools']);
+			assert.match(client.getInstructions(), /get_last_output/);
+			if (variant.era !== MODERN)
+				await client.ping();
+		});
+
+		withSession('lists tools', async (s, client) => {
+			const { tools } = await client.listTools();
+			const names = tools.map((t) => t.name);
+			for (const name of ['execute_workflow_sync', 'submit_workflow', 'wait_for_execution', 'get_queue',
+				'get_last_output', 'download_by_filename'])
+				assert.ok(names.includes(name), name);
+			for (const t of tools) {
+				assert.ok(t.name.length < 40 && t.description && t.title);
+				assert.equal(t.inputSchema.type, 'object');
+				for (const hint of ['readOnlyHint', 'destructiveHint', 'idempotentHint', 'openWorldHint'])
+					assert.equal(typeof t.annotations[hint], 'boolean', `${t.name} ${hint}`);
+			}
+		});
+
+		withSession('runs a workflow; the client checks the output schema', async (s, client) => {
+			await client.listTools(); // so that it knows the schemas
+			const progress = [];
+			const result = await s.call('execute_workflow_sync', { workflow: sampler({ steps: 20, step_ms: 40 }) },
+				{ onprogress: (p) => progress.push(p) });
+			assert.equal(result.isError, false);
+			assert.equal(result.structuredContent.status, 'completed');
+			assert.deepEqual(JSON.parse(result.content[0].text), result.structuredContent);
+			assert.ok(progress.length >= 2, `${progress.length} progress notifications`);
+			for (let i = 1; i < progress.length; i++)
+				assert.ok(progress[i].progress > progress[i - 1].progress);
+			assert.ok(progress.every((p) => p.total === 1 && p.progress < 1 && p.message));
+		});
+
+		withSession('calls every tool that needs nothing', async (s, client) => {
+			const { tools } = await client.listTools();
+			const plain = tools.filter((t) => t.annotations.readOnlyHint && !t.inputSchema.required?.length);
+			assert.ok(plain.length >= 4, plain.map((t) => t.name).join());
+			await Promise.all(plain.map((t) => s.call(t.name)));
+		});
+
+		withSession('tells of failures', async (s, client) => {
+			await client.listTools();
+			let result = await s.call('execute_workflow_sync', { workflow: { 1: { class_type: 'NoSuchNode', inputs: {} } } });
+			assert.equal(result.isError, true);
+			assert.match(result.content[0].text, /NoSuchNode/);
+			result = await s.call('execute_workflow_sync', {
+				workflow: { 1: { class_type: 'SimError', inputs: { message: 'boom' } },
+					2: { class_type: 'SimText', inputs: { text: 'x', after: ['1', 0] } } },
+			});
+			assert.match(result.content[0].text, /boom/);
+			result = await s.call('get_history', { limit: 'many' });
+			assert.equal(result.isError, true);
+			assert.match(result.content[0].text, /limit/);
+			await assert.rejects(s.call('no_such_tool'), failsWith(-32602));
+			await assert.rejects(client.readResource({ uri: 'comfy://output/none.png' }),
+				failsWith(variant.era === MODERN ? -32602 : -32002));
+		});
+
+		withSession('reads resources', async (s, client) => {
+			await s.call('execute_workflow_sync', { workflow: sampler() });
+			const { resources } = await client.listResources();
+			const read = await client.readResource({ uri: resources[0].uri });
+			assert.equal(read.contents[0].mimeType, 'image/png');
+			assert.equal(Buffer.from(read.contents[0].blob, 'base64').subarray(1, 4).toString(), 'PNG');
+			const { resourceTemplates } = await client.listResourceTemplates();
+			assert.equal(resourceTemplates.length, 1);
+		});
+
+		withSession('answers with nine megabytes', async (s, client) => {
+			await rig.upload('big.bin', Buffer.alloc(7 << 20, 0x5a));
+			const { structuredContent } = await s.call('execute_workflow_sync', { workflow: naming('big.bin', 'input') });
+			const uri = `comfy://input/big.bin?prompt_id=${structuredContent.prompt_id}`;
+			const read = await client.readResource({ uri });
+			assert.ok(read.contents[0].blob.length > 9 << 20);
+		});
+
+		withSession('calls many at once', async (s) => {
+			const results = await Promise.all(Array.from({ length: 100 }, () => s.call('get_queue')));
+			assert.ok(results.every((r) => r.isError === false));
+		});
+
+		withSession('aborts', async (s) => {
+			const abort = new AbortController();
+			const call = s.call('execute_workflow_sync', { workflow: sampler({ steps: 400, step_ms: 50 }) },
+				{ signal: abort.signal, onprogress: () => abort.abort('enough') });
+			await assert.rejects(call);
+			await until(async () => (await rig.queue()).queue_running.length === 0, 'the interrupt');
+		});
+
+		withSession('times out, and the prompt runs on', async (s) => {
+			await assert.rejects(s.call('execute_workflow_sync', { workflow: sampler({ steps: 40, step_ms: 50 }) },
+				{ timeout: 500 }));
+			const running = (await s.call('get_queue')).structuredContent.running;
+			assert.equal(running.length, 1);
+			const done = await s.call('wait_for_execution', { prompt_id: running[0].prompt_id });
+			assert.equal(done.structuredContent.status, 'completed');
+		});
+
+		test('leaves no process behind', async () => {
+			for (let i = 0; i < 5; i++) {
+				const s = await new Session(variant).open();
+				const { pid } = s.process;
+				await s.call('get_queue');
+				await s.close();
+				await until(() => !isRunning(pid), 'its end');
+			}
+			await sleep(0);
+		});
+	});
+}
