@@ -63,7 +63,7 @@ CHECKS := backoff base64 buf clock comfy_api comfy_event comfy_reply config erro
           upstream_tls \
           restart_policy roles worker_proc zygote_wire \
           link follow execute request bars files out progress_log \
-          jsonrpc mcp_progress mcp_resources mcp_session tool_args
+          jsonrpc mcp_progress mcp_resources mcp_session tool_args tool_table
 FUZZERS := comfy_event json_span lines message config url progress workflow \
           channel comfy_reply jsonrpc tool_args zygote
 
@@ -281,7 +281,7 @@ RUN_TESTS = rc=0; scripts/run-checks $(CHECK_BINS) || rc=1; \
 test: all unit-build corpus-build
 	@$(RUN_TESTS); exit $$rc
 
-.PHONY: check check-asan check-valgrind fuzz fuzz-corpus
+.PHONY: check check-asan check-mcp check-valgrind fuzz fuzz-corpus
 check: ## install what is needed, build, run all tests
 	@scripts/install-deps
 	@$(SUBMAKE) all unit-build corpus-build
@@ -289,6 +289,8 @@ check: ## install what is needed, build, run all tests
 check-asan: ## all tests with address and undefined behaviour sanitizers
 	@scripts/install-deps
 	@$(SUBMAKE) FLAVOUR=asan test
+check-mcp: all ## official MCP clients and conformance suite (needs node, npm)
+	@BIN=$(BIN) scripts/check-mcp
 check-valgrind: ## unit tests under valgrind
 	@scripts/install-deps
 	@$(SUBMAKE) unit-build

@@ -16,7 +16,11 @@ static struct files files;
 
 static void setup(void)
 {
-	(void)snprintf(dir, sizeof(dir), "%s", runner_tmpdir());
+	static int number;
+
+	(void)snprintf(dir, sizeof(dir), "%s/%d-%d", runner_tmpdir(),
+	               (int)getpid(), number++);
+	ck_assert_int_eq(mkdir(dir, 0777), 0);
 	files_init(&files);
 }
 

@@ -445,6 +445,7 @@ static char *view_body;
 static size_t view_len;
 static int view_status;
 static char paths[4096]; /* requested, a line each */
+static char asked[1024]; /* of the supervisor */
 
 static bool io_respond(void *user, uint64_t line, struct span text)
 {
@@ -548,6 +549,8 @@ static void teardown(void)
 	free(history);
 	free(view_body);
 	free(answer);
+	history = view_body = answer = NULL;
+	paths[0] = asked[0] = '\0';
 }
 
 /* Method and members of params, modern if `modern`. */
@@ -733,7 +736,6 @@ END_TEST
 
 /* --- with a supervisor --------------------------------------------------- */
 
-static char asked[1024];
 
 static void on_bus_request(struct fake_bus *b, const char *op, struct json req)
 {

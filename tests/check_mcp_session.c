@@ -291,6 +291,13 @@ static void open_session(void)
 	ck_assert_ptr_nonnull(session);
 }
 
+/* What a test without a process of its own leaves to the next. */
+static void forget(struct said *list, size_t *count)
+{
+	while (*count > 0)
+		free(list[--*count].text);
+}
+
 static void setup(void)
 {
 	const struct link_config cfg = {.kind = "mcp",
@@ -310,6 +317,14 @@ static void teardown(void)
 	net = link_free(net);
 	ev_loop_destroy(loop);
 	clock_fake(-1);
+	forget(answers, &answer_count);
+	forget(outputs, &output_count);
+	forget(records, &record_count);
+	full = ended = false;
+	unread = 0;
+	wanted_look = wanted_start = 0;
+	cancels = stops = destroys = 0;
+	slow = NULL;
 }
 
 static char *quoted(const char *text)

@@ -24,8 +24,8 @@ END_TEST
 
 START_TEST(test_doubles_to_the_cap)
 {
-	static const int64_t delays[] = {0,    100,  200,  400,  800,
-	                                 1600, 3200, 5000, 5000, 5000};
+	static const int64_t delays[] = {0,   100,  200,  400,
+	                                 800, 1000, 1000, 1000};
 	struct restart_policy p = {0};
 
 	for (size_t i = 0; i < ARRAY_SIZE(delays); i++)

@@ -30,7 +30,8 @@ static char *json_of(const char *text)
 	"'scale':{'type':'number','minimum':-0.5},"                            \
 	"'type':{'type':'string','enum':['output','temp','in\\u0070ut']},"     \
 	"'name':{'type':'string','minLength':2,'maxLength':4},"                \
-	"'quick':{'type':'boolean'},"                                          \
+	"'quick':{'type':'boolean'},'size':{'type':['integer','string'],"      \
+	"'minimum':1,'minLength':1},"                                          \
 	"'set':{'type':'object','additionalProperties':"                       \
 	"{'anyOf':[{'type':'string'},{'type':'number'},{'type':'boolean'}]}}," \
 	"'steps':{'type':'array','minItems':1,'maxItems':3,'items':"           \
@@ -59,6 +60,12 @@ static const struct row {
 	{"{'workflow':{},'set':{'3.seed':18446744073709551615,'a':'b','c':true}}",
          NULL},
 	{"{'\\u0077orkflow':{}}", NULL},
+	{"{'workflow':{},'size':7}", NULL},
+	{"{'workflow':{},'size':'L'}", NULL},
+	{"{'workflow':{},'size':1.5}",
+         "size must be integer or string, not number"},
+	{"{'workflow':{},'size':0}", "size must be at least 1, not 0"},
+	{"{'workflow':{},'size':''}", "size must not be empty"},
 	{"{}", "workflow is missing"},
 	{"[]", "arguments must be object, not array"},
 	{"{'workflow':7}", "workflow must be object or string, not integer"},
@@ -87,7 +94,7 @@ static const struct row {
 	{"{'workflow':{},'quick':0}", "quick must be boolean, not integer"},
 	{"{'workflow':{},'wait':1}",
          "wait is not known; there are workflow, timeout_ms, scale, type, "
-         "name, quick, set, steps"},
+         "name, quick, size, set, steps"},
 	{"{'workflow':{},'set':{'3.seed':[]}}",
          "set.3.seed must be string or number or boolean, not array"},
 	{"{'workflow':{},'steps':[]}", "steps must have at least 1 elements"},

@@ -125,7 +125,8 @@ static void on_stats(void *user, const struct comfy_result *r)
 	/* The server's command line may hold what is nobody's business. */
 	(void)buf_puts(&out, "{\"system\":");
 	put_without(&out, json_get(r->body, "system"), "argv");
-	tool_put_member(&out, "devices", json_get(r->body, "devices"));
+	tool_put_typed(&out, "devices", json_get(r->body, "devices"),
+	               JSON_ARRAY);
 	(void)buf_putc(&out, '}');
 	tool_finish(c, &out, false, NULL, 0);
 }
@@ -237,9 +238,14 @@ static void put_inputs(struct buf *out, struct json input)
 
 static void on_node(void *user, const struct comfy_result *r)
 {
-	static const char *const keys[] = {
-		"display_name", "description", "category",   "output",
-		"output_name",  "output_node", "deprecated", "experimental",
+	static const struct {
+		const char *key;
+		enum json_type type;
+	} members[] = {
+		{"display_name", JSON_STRING}, {"description", JSON_STRING},
+		{"category", JSON_STRING},     {"output", JSON_ARRAY},
+		{"output_name", JSON_ARRAY},   {"output_node", JSON_TRUE},
+		{"deprecated", JSON_TRUE},     {"experimental", JSON_TRUE},
 	};
 	struct tool_call *c = user;
 	const struct look *k = c->state;
@@ -260,8 +266,9 @@ static void on_node(void *user, const struct comfy_result *r)
 	(void)buf_putc(&out, '{');
 	(void)buf_json_key(&out, "class_type");
 	(void)buf_json_string(&out, k->text, strlen(k->text));
-	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
-		tool_put_member(&out, keys[i], json_get(node, keys[i]));
+	for (size_t i = 0; i < ARRAY_SIZE(members); i++)
+		tool_put_typed(&out, members[i].key,
+		               json_get(node, members[i].key), members[i].type);
 	put_inputs(&out, json_get(node, "input"));
 	(void)buf_putc(&out, '}');
 	tool_finish(c, &out, false, NULL, 0);
@@ -348,8 +355,10 @@ static void put_found(struct buf *out, struct json key, struct json node)
 	(void)buf_putc(out, '{');
 	(void)buf_json_key(out, "class_type");
 	(void)json_compact(out, key);
-	tool_put_member(out, "display_name", json_get(node, "display_name"));
-	tool_put_member(out, "category", json_get(node, "category"));
+	tool_put_typed(out, "display_name", json_get(node, "display_name"),
+	               JSON_STRING);
+	tool_put_typed(out, "category", json_get(node, "category"),
+	               JSON_STRING);
 	if (json_string_decode(text, &doc) == 0 && doc.len > 0) {
 		size_t n = doc.len < DOC_BYTES ? doc.len : DOC_BYTES;
 

@@ -95,25 +95,47 @@ static const char *type_name(struct json j)
 	}
 }
 
-static bool has_type(struct json value, struct json type)
+static bool has_one_type(struct json value, struct json type)
 {
 	return json_string_eq(type, type_name(value)) ||
 	       (json_string_eq(type, "number") && is_whole(value));
 }
 
+/* A type's name, or a list of them. */
+static bool has_type(struct json value, struct json type)
+{
+	struct json_iter it;
+	struct json one;
+
+	if (json_is(type, JSON_STRING))
+		return has_one_type(value, type);
+	json_iter_init(&it, type);
+	while (json_iter_next(&it, NULL, &one))
+		if (has_one_type(value, one))
+			return true;
+	return false;
+}
+
+static void put_type(struct json type, struct buf *out)
+{
+	struct span name = json_raw_string(type);
+
+	(void)buf_printf(out, "%s%.*s", out->len > 0 ? " or " : "", (int)name.n,
+	                 name.p);
+}
+
 /* "string", or "string or object". */
 static void type_text(struct json schema, struct buf *out)
 {
-	struct json alternatives = json_get(schema, "anyOf"), one;
-	struct json type = json_get(schema, "type");
+	struct json type = json_get(schema, "type"), one;
 	struct json_iter it;
 
-	if (json_is(type, JSON_STRING)) {
-		if (out->len > 0)
-			(void)buf_puts(out, " or ");
-		(void)buf_append(out, type.text.p + 1, type.text.n - 2);
-	}
-	json_iter_init(&it, alternatives);
+	if (json_is(type, JSON_STRING))
+		put_type(type, out);
+	json_iter_init(&it, type);
+	while (json_iter_next(&it, NULL, &one))
+		put_type(one, out);
+	json_iter_init(&it, json_get(schema, "anyOf"));
 	while (json_iter_next(&it, NULL, &one))
 		type_text(one, out);
 }
@@ -359,7 +381,7 @@ static int check(struct json value, struct json schema, struct place *at,
 	struct json type = json_get(schema, "type");
 	struct json allowed = json_get(schema, "enum");
 
-	if (json_is(type, JSON_STRING) && !has_type(value, type))
+	if (!json_is(type, JSON_NONE) && !has_type(value, type))
 		return wrong_type(value, schema, at, err);
 	if (json_is(json_get(schema, "anyOf"), JSON_ARRAY) &&
 	    check_any(value, schema, at, err) < 0)

@@ -350,6 +350,13 @@ void tool_put_member(struct buf *out, const char *key, struct json value)
 	(void)json_compact(out, value);
 }
 
+void tool_put_typed(struct buf *out, const char *key, struct json value,
+                    enum json_type type)
+{
+	if (json_is(value, type))
+		tool_put_member(out, key, value);
+}
+
 bool tool_put_bounded(struct buf *out, const char *key, struct json value,
                       size_t max)
 {

@@ -59,6 +59,10 @@ bool tool_prompt_params(struct tool_call *c, struct buf *params);
 
 /* Appends "key":value; nothing for a value that is missing. */
 void tool_put_member(struct buf *out, const char *key, struct json value);
+/* The same for a value of ComfyUI's that the output schema says to be of a
+ * type: nothing for one that isn't. */
+void tool_put_typed(struct buf *out, const char *key, struct json value,
+                    enum json_type type);
 void tool_put_string(struct buf *out, const char *key, const char *value);
 /* The same for what may be too large for a message (outputs hold whatever nodes
  * put there): past `max` bytes "key_left_out": bytes stands instead. Returns

@@ -219,8 +219,9 @@ static void finish_last(struct tool_call *c, struct json prompt,
 	tool_put_member(&out, "prompt_id", json_get(prompt, "prompt_id"));
 	tool_put_member(&out, "node", f->node);
 	tool_put_member(&out, "filename", json_get(f->file, "filename"));
-	tool_put_member(&out, "subfolder", json_get(f->file, "subfolder"));
-	tool_put_member(&out, "type", json_get(f->file, "type"));
+	tool_put_typed(&out, "subfolder", json_get(f->file, "subfolder"),
+	               JSON_STRING);
+	tool_put_typed(&out, "type", json_get(f->file, "type"), JSON_STRING);
 	(void)buf_json_key(&out, "view_url");
 	tool_put_view_url(&out, c, f->file);
 	tool_put_member(&out, "in_flight", in_flight);
@@ -398,7 +399,8 @@ static void finish_details(struct tool_call *c, struct json details)
 	tool_put_member(&out, "prompt_id", json_get(p, "prompt_id"));
 	tool_put_member(&out, "status", json_get(p, "status"));
 	tool_put_member(&out, "error", json_get(p, "error"));
-	tool_put_member(&out, "node_type", json_get(details, "node_type"));
+	tool_put_typed(&out, "node_type", json_get(details, "node_type"),
+	               JSON_STRING);
 	tool_put_member(&out, "node_errors", json_get(p, "node_errors"));
 	if (json_is(json_get(details, "traceback"), JSON_ARRAY))
 		put_traceback(&out, json_get(details, "traceback"));

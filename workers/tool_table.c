@@ -325,7 +325,7 @@ const struct tool tool_table[] = {
 	.description = "ComfyUI's version and system, and its devices with "
 	"total and free memory. Also a quick check that ComfyUI answers.",
 	.input_schema = OBJECT("", ""),
-	.output_schema = RESULT(ANY("system") "," OBJECTS("devices"),
+	.output_schema = RESULT(ANY("system") "," LIST("devices"),
 		"\"system\""),
 	.annotations = LOOKS,
 	.start = tool_resources_start,

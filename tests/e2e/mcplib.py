@@ -314,18 +314,22 @@ class Client:
 
     # --- life ---
 
+    def workers(self):
+        """Pids of its workers: its own, and what the supervisor forked for it."""
+        found = [s["pid"] for s in self.rig.sessions()
+                 if s["keeper_pid"] == self.process.pid and s["pid"] > 0]
+        for pid in children_of(self.process.pid):
+            try:
+                with open("/proc/%d/comm" % pid) as f:
+                    if f.read().strip() == "comfymux-worker"[:15]:
+                        found.append(pid)
+            except OSError:
+                pass
+        return [pid for pid in found if is_running(pid)]
+
     def worker(self):
         """The pid of its worker, once there is one."""
-        def look():
-            for pid in children_of(self.process.pid):
-                try:
-                    with open("/proc/%d/comm" % pid) as f:
-                        if f.read().strip() == "comfymux-worker"[:15]:
-                            return pid
-                except OSError:
-                    pass
-            return None
-        return rig.wait_for(look, "a worker")
+        return rig.wait_for(self.workers, "a worker")[0]
 
     def end(self):
         """Closes stdin; the exit status."""

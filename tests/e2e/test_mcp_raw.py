@@ -608,7 +608,7 @@ class Succession(McpCase):
         def killer():
             rng = random.Random(3)
             while not stop.wait(rng.random() * 0.15):
-                for pid in mcplib.children_of(client.process.pid):
+                for pid in client.workers():
                     try:
                         os.kill(pid, signal.SIGKILL)
                         kills.append(pid)

@@ -2,9 +2,11 @@
 not: what they return, how they wait and cancel, what they say when something
 fails, and that nothing of anybody else's can be had through them."""
 import base64
+import http.server
 import json
 import os
-import subprocess
+import shutil
+import tempfile
 import threading
 import time
 import unittest
@@ -93,9 +95,31 @@ class Tools:
 
 class Case(unittest.TestCase):
     def setUp(self):
+        self.reports = tempfile.mkdtemp(prefix="cmx-san-")
+        self.addCleanup(self.look_at_reports)
+        self.new_rig()
+
+    def new_rig(self):
         self.rig = rig.Rig()
         self.addCleanup(self.rig.close)
         self.conf = None
+        # Links, since the directory is gone when the last process has ended.
+        for program in ("comfymux", "comfymuxd"):
+            name = "%s.log" % program
+            os.close(os.open(self.rig.path(name), os.O_CREAT | os.O_WRONLY, 0o666))
+            os.link(self.rig.path(name), os.path.join(self.reports, "%d.%s" % (len(os.listdir(self.reports)), name)))
+
+    def look_at_reports(self):
+        """What sanitizers had to say, of any process: a worker that died of it
+        has a successor, and the test would pass."""
+        texts = []
+        for name in os.listdir(self.reports):
+            with open(os.path.join(self.reports, name), errors="replace") as f:
+                texts.append(f.read())
+        shutil.rmtree(self.reports)
+        for text in texts:
+            for word in ("Sanitizer", "runtime error:", "killed by signal", "was killed by Seg", "Abort"):
+                self.assertNotIn(word, text.replace("killed by signal 9", ""))
 
     def config(self, **keys):
         self.conf = self.rig.write("config/comfymux/comfymux.conf",
@@ -417,8 +441,7 @@ class Waiting(Case):
         """The wait is over before ComfyUI has answered; the prompt is found."""
         for alone in (False, True):
             with self.subTest(alone=alone):
-                self.rig = rig.Rig()
-                self.addCleanup(self.rig.close)
+                self.new_rig()
                 self.config(default_wait_s=1, autostart="no", poll_interval_ms=200)
                 self.rig.start_sim()
                 if not alone:
@@ -754,6 +777,18 @@ class Failures(Case):
         self.assertEqual(body["status"], "completed")
         self.assertEqual(len(self.journal("post")), 1)
 
+    def test_comfyui_is_away_for_a_while_and_no_supervisor(self):
+        self.config(autostart="no", poll_interval_ms=200)
+        self.rig.start_sim()
+        tools = self.tools()
+        call = tools.start("execute_workflow_sync", workflow=sampler(steps=60, step_ms=50), timeout_ms=60000)
+        wait_for(lambda: tools.good("get_queue")["running"], "it to run")
+        self.rig.fault(fault="refuse", ms=2000)
+        is_error, body = tools.end_of(call, "execute_workflow_sync")
+        self.assertFalse(is_error, body)
+        self.assertEqual(body["status"], "completed")
+        self.assertEqual(len(self.journal("post")), 1)
+
     def test_success_with_many_messages_is_success(self):
         tools = self.both()
         for i in range(5):
@@ -937,6 +972,114 @@ class Looking(Case):
         tools.good("get_system_resources")
 
 
+class Canned(http.server.BaseHTTPRequestHandler):
+    """A ComfyUI that gives prepared answers: {path: text}."""
+    replies = {}
+
+    def do_GET(self):
+        text = self.replies.get(self.path)
+        body = (text if text is not None else "Not Found").encode()
+        self.send_response(404 if text is None else 200)
+        self.send_header("Content-Type", "application/json" if text is not None else "text/plain")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+class Extremes(Case):
+    """What the simulator does not say, but a real ComfyUI may."""
+
+    def setUp(self):
+        super().setUp()
+        self.config(autostart="no")
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Canned)
+        self.rig.sim_url = "http://127.0.0.1:%d" % self.server.server_port
+        thread = threading.Thread(target=self.server.serve_forever)
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(self.server.server_close)
+        self.addCleanup(self.server.shutdown)
+        Canned.replies = {}
+
+    def failed_with(self, traceback, message="boom"):
+        entry = {NEVER: {"prompt": [1, NEVER, {}, {}, []], "outputs": {}, "status": {
+            "status_str": "error", "completed": False, "messages": [["execution_error", {
+                "prompt_id": NEVER, "node_id": "7", "node_type": "KSampler", "executed": [],
+                "exception_message": message, "exception_type": "torch.OutOfMemoryError",
+                "traceback": traceback, "current_inputs": {}, "current_outputs": []}]]}}}
+        Canned.replies = {"/queue": '{"queue_running": [], "queue_pending": []}',
+                          "/history/" + NEVER: json.dumps(entry)}
+
+    def test_traceback_is_cut_at_its_beginning(self):
+        tools = self.tools()
+        for lines, text in ((1000, "x"), (300, "ab" * 100), (50, "é" * 3000)):
+            with self.subTest(lines=lines):
+                self.failed_with(["%d %s\n" % (i, text) for i in range(lines)])
+                body = tools.good("get_error_details", prompt_id=NEVER)
+                self.assertEqual(body["node_type"], "KSampler")
+                self.assertEqual(body["error"]["type"], "torch.OutOfMemoryError")
+                shown = body["traceback"]
+                self.assertEqual(int(shown[-1].split()[0]), lines - 1)
+                self.assertEqual(len(shown) + body["traceback_lines_left_out"], lines)
+                self.assertEqual([int(line.split()[0]) for line in shown], list(range(lines - len(shown), lines)))
+                self.assertLessEqual(len(shown), 200)
+                self.assertLess(sum(len(line.encode()) for line in shown), 17 << 10)
+
+    def test_odd_tracebacks(self):
+        tools = self.tools()
+        for traceback in ([], "text", None, {"a": 1}, [1, None, "last"], ["\u0000\u2028\ud7ff"]):
+            with self.subTest(traceback=traceback):
+                self.failed_with(traceback)
+                self.assertEqual(tools.good("get_error_details", prompt_id=NEVER)["status"], "failed")
+
+    def test_many_choices(self):
+        tools = self.tools()
+        many = ["model%03d.safetensors" % i for i in range(120)]
+        Canned.replies = {"/object_info/Loader": json.dumps({"Loader": {
+            "input": {"required": {"old": [many, {"default": many[0]}], "bare": [many],
+                                   "new": ["COMBO", {"options": many, "multiselect": False}],
+                                   "few": [["a", "b"]], "odd": "text", "none": []}},
+            "output": ["MODEL"], "output_name": ["MODEL"], "description": "d"}}),
+            "/object_info/Nan": '{"Nan": {"input": {"required": {"x": ["FLOAT", {"default": NaN, "max": Infinity}]}}}}'}
+        inputs = tools.good("get_node_info", class_type="Loader")["input"]["required"]
+        self.assertEqual(inputs["old"], [many[:50], {"default": many[0], "choices_in_all": 120}])
+        self.assertEqual(inputs["bare"], [many[:50], {"choices_in_all": 120}])
+        self.assertEqual(inputs["new"], ["COMBO", {"options": many[:50], "multiselect": False,
+                                                   "choices_in_all": 120}])
+        self.assertEqual(inputs["few"], [["a", "b"]])
+        self.assertEqual((inputs["odd"], inputs["none"]), ("text", []))
+        self.assertEqual(tools.good("get_node_info", class_type="Nan")["input"]["required"]["x"],
+                         ["FLOAT", {"default": None, "max": None}])
+
+    def test_search_in_odd_descriptions(self):
+        tools = self.tools()
+        Canned.replies = {"/object_info": json.dumps({
+            "Plain": {"display_name": "Plain", "category": "c", "description": "ü" * 1000 + " needle"},
+            "Needle": {"display_name": None, "category": 5},
+            "Other": {"category": "needle/x"}, "Hollow": {}, "Odd": [], "NeedleTwo": {"category": "x"}})}
+        body = tools.good("search_nodes", query="needle")
+        self.assertEqual([n["class_type"] for n in body["nodes"]], ["Needle", "NeedleTwo", "Other", "Plain"])
+        self.assertEqual(body["nodes"][-1]["description"], "ü" * 200)
+        self.assertEqual([n["class_type"] for n in tools.good("search_nodes", query="Needle")["nodes"]][0], "Needle")
+        self.assertEqual([n["class_type"] for n in tools.good("search_nodes", query="needle x")["nodes"]],
+                         ["NeedleTwo", "Other"])
+
+    def test_prompts_in_odd_forms(self):
+        tools = self.tools()
+        Canned.replies = {"/queue": '{"queue_running": [], "queue_pending": []}',
+                          "/history/" + NEVER: json.dumps({NEVER: {"outputs": {
+                              "1": {"images": [{"filename": "a.png", "subfolder": "", "type": "output"}, None, 5,
+                                               {"filename": 7}, {"filename": "../x.png", "type": "temp"},
+                                               {"filename": "n" * 5000, "type": "output"}],
+                                    "text": "no list", "deep": [[{"filename": "b"}]]}, "2": None, "3": []},
+                              "status": {"status_str": "success", "completed": True, "messages": []}}})}
+        files = tools.good("list_outputs", prompt_id=NEVER)["files"]
+        self.assertEqual([f["filename"][:8] for f in files], ["a.png", "../x.png", "nnnnnnnn"])
+
+
 class Files(Case):
     def made(self, tools, **more):
         body = tools.good("execute_workflow_sync", workflow=sampler(**more))
@@ -1096,8 +1239,8 @@ class Load(Case):
         """5 MB of it: by every way, byte for byte."""
         tools = self.both()
         large = sampler()
-        for i in range(1000):
-            large["n%d" % i] = {"class_type": "SimText", "inputs": {"text": "%d" % i + "x" * 5200}}
+        for i in range(40):
+            large["n%d" % i] = {"class_type": "SimText", "inputs": {"text": "%d" % i + "x" * 135000}}
         text = json.dumps(large)
         self.assertGreater(len(text), 5 << 20)
         self.rig.write("large.json", text)

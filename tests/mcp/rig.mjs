@@ -3,7 +3,7 @@
 //
 // From the environment: BIN (the programs), NPM (a directory with node_modules).
 import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, openSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { createConnection } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -54,7 +54,8 @@ export class Rig {
 
 	start(program, args, stdout = 'ignore') {
 		const child = spawn(join(BIN, program), args, {
-			cwd: this.dir, env: this.env, stdio: ['ignore', stdout, 'inherit'],
+			cwd: this.dir, env: this.env,
+			stdio: ['ignore', stdout, openSync(join(this.dir, `${program}.log`), 'a')],
 		});
 		this.children.push(child);
 		return child;
@@ -108,6 +109,6 @@ export const naming = (filename, type) => ({
 	3: { class_type: 'SimSampler', inputs: { seed: 1, steps: 1, step_ms: 0 } },
 	5: {
 		class_type: 'SimOutput',
-		inputs: { images: ['3', 0], json: JSON.stringify({ files: [{ filename, subfolder: '', type }] }) },
+		inputs: { images: ['3', 0], json: JSON.stringify({ filename, subfolder: '', type }) },
 	},
 });

@@ -24,7 +24,8 @@
 
 static void check_end(struct keeper *k);
 static void look_later(struct keeper *k);
-static int start_own(struct keeper *k, struct error *err);
+static int use_supervisor(struct keeper *k, int fd, struct error *err);
+static int start_own(struct keeper *k, int bus, struct error *err);
 
 /* --- the worker's words --------------------------------------------------- */
 
@@ -231,10 +232,9 @@ static void next_worker(struct keeper *k)
 			keeper_give_up(k, &err);
 		return;
 	}
-	if (k->host &&
-	    (host_asked(k->host) || host_ask(k->host, HOST_FORK, &err) == 0))
+	if (k->host && use_supervisor(k, -1, &err) == 0)
 		return;
-	if (!k->own_only && !k->host)
+	if (!k->host)
 		fd = client_connect(k->kc.cfg, NULL, &err);
 	if (keeper_worker_start(k, fd, &err) < 0)
 		keeper_give_up(k, &err);
@@ -256,6 +256,7 @@ static bool count_early_death(struct keeper *k)
 		         k->early_deaths);
 		k->own_only = true;
 		k->early_deaths = 0;
+		/* A wish for one more of them may be open. */
 		k->host = host_free(k->host);
 		if (k->next_fd >= 0)
 			(void)close(steal_fd(&k->next_fd));
@@ -325,6 +326,17 @@ static void note_no_bus(struct keeper *k, const struct error *err)
 	(void)snprintf(k->no_bus, sizeof(k->no_bus), "%s", err->text);
 }
 
+/* For the worker that there is, or for one of our own, to begin with. */
+static void on_bus(struct keeper *k, int fd)
+{
+	struct error err = ERROR_NULL;
+
+	if (k->has_worker)
+		answer_bus(k, fd);
+	else if (start_own(k, fd, &err) < 0)
+		keeper_give_up(k, &err);
+}
+
 static void on_granted(void *user, enum host_wish wish, int fd)
 {
 	struct keeper *k = user;
@@ -332,7 +344,7 @@ static void on_granted(void *user, enum host_wish wish, int fd)
 	ev_timer_stop(k->loop, &k->rebus);
 	k->rebus_s = KEEPER_REBUS_MS_MIN / 1000.0;
 	if (wish == HOST_KEEP) {
-		answer_bus(k, fd);
+		on_bus(k, fd);
 		(void)close(fd);
 		return;
 	}
@@ -370,7 +382,7 @@ static void go_without(struct keeper *k, const struct error *err)
 	note_no_bus(k, err);
 	k->host = host_free(k->host);
 	if (!k->has_worker) {
-		if (start_own(k, &failure) < 0)
+		if (start_own(k, -1, &failure) < 0)
 			keeper_give_up(k, &failure);
 	} else if (k->over) {
 		end_unknown(k);
@@ -384,13 +396,28 @@ static void go_without(struct keeper *k, const struct error *err)
 
 static void on_refused(void *user, enum host_wish wish, const struct error *err)
 {
-	go_without(user, err);
+	struct keeper *k = user;
+	struct error failure;
+
+	/* It serves us, but can't fork: a bus for a worker of our own is the
+	 * next best. */
+	if (wish == HOST_FORK && err->code != ERR_CONFIG) {
+		k->own_only = true;
+		if (host_ask(k->host, HOST_KEEP, &failure) == 0) {
+			end_unknown(k);
+			return;
+		}
+	}
+	go_without(k, err);
 }
 
 static void on_lost(void *user, const struct error *err)
 {
+	struct keeper *k = user;
+
 	log_debug("keeper", "the supervisor is gone: %s", err->text);
-	go_without(user, err);
+	k->own_only = false; /* the next one may do better */
+	go_without(k, err);
 }
 
 static void on_worker_end(void *user, pid_t pid, int status)
@@ -420,7 +447,7 @@ static int use_supervisor(struct keeper *k, int fd, struct error *err)
 		.comfyui = k->kc.comfyui_named ? k->kc.cfg->comfyui : NULL,
 		.session = k->session_id,
 	};
-	bool keep = k->has_worker && k->live && (k->hosted || k->own_only);
+	bool keep = k->own_only || (k->live && k->hosted);
 
 	if (!k->host)
 		k->host = host_new(k->loop, fd, &cfg, &handlers, k, err);
@@ -525,7 +552,7 @@ void keeper_on_want_bus(struct keeper *k, struct span how)
 
 /* --- beginning and end ---------------------------------------------------- */
 
-static int start_own(struct keeper *k, struct error *err)
+static int start_own(struct keeper *k, int bus, struct error *err)
 {
 	cleanup_close int mine = -1, theirs = -1;
 	pid_t pid;
@@ -537,7 +564,7 @@ static int start_own(struct keeper *k, struct error *err)
 		                       "cannot make a session channel");
 	mine = sv[0];
 	theirs = sv[1];
-	pid = spawn_worker(theirs, -1, err);
+	pid = spawn_worker(theirs, bus, err);
 	if (pid < 0)
 		return -1;
 	/* Consumes mine. */
@@ -556,11 +583,11 @@ int keeper_worker_start(struct keeper *k, int fd, struct error *err)
 	struct error why = ERROR_NULL;
 
 	if (fd < 0)
-		return start_own(k, err);
+		return start_own(k, -1, err);
 	if (use_supervisor(k, fd, &why) == 0)
 		return 0;
 	note_no_bus(k, &why);
-	return start_own(k, err);
+	return start_own(k, -1, err);
 }
 
 void keeper_worker_init(struct keeper *k)
