@@ -40,7 +40,7 @@ SUPERVISOR := client_queue early eventlog hub life life_begin life_cancel \
 WORKERS := worker zygote remote_file link link_http poller follow cancel execute \
            execute_submit request request_run request_query request_view \
            jsonrpc mcp mcp_call mcp_describe mcp_files mcp_methods mcp_outputs \
-           mcp_progress mcp_resources mcp_result mcp_session mcp_uri \
+           mcp_progress mcp_resources mcp_result mcp_session mcp_ticker mcp_uri \
            mcp_version tool_admin tool_args tool_ask tool_execute tool_files \
            tool_files_of tool_prompts tool_query tool_recall tool_table tool_workflow
 FRONT  := ask autostart bars cli files host keeper keeper_worker out result session show spawn \
@@ -63,7 +63,7 @@ CHECKS := backoff base64 buf clock comfy_api comfy_event comfy_reply config erro
           upstream_tls \
           restart_policy roles worker_proc zygote_wire \
           link follow execute request bars files out progress_log \
-          jsonrpc mcp_progress mcp_resources mcp_session tool_args tool_table
+          jsonrpc mcp_lines mcp_progress mcp_resources mcp_session tool_args tool_table
 FUZZERS := comfy_event json_span lines message config url progress workflow \
           channel comfy_reply jsonrpc tool_args zygote
 

@@ -172,11 +172,18 @@ static void send_obituary(struct session *s, const struct worker_end *end)
 	buf_deinit(&line);
 }
 
+/* Nobody wanted it. Status 0 is a worker that has seen the end of its session,
+ * perhaps before we have. */
+static bool is_failure(const struct session *s, const struct worker_end *end)
+{
+	return worker_proc_failed(&s->worker) &&
+	       !(end->how == END_STATUS && end->value == 0);
+}
+
 static void log_obituary(const struct session *s, const struct worker_end *end)
 {
-	bool expected = !worker_proc_failed(&s->worker);
-
-	log_write(expected ? LOG_LEVEL_INFO : LOG_LEVEL_WARN, "nursery",
+	log_write(is_failure(s, end) ? LOG_LEVEL_WARN : LOG_LEVEL_INFO,
+	          "nursery",
 	          "worker %s (session=%s pid=%d uid=%u generation=%llu)",
 	          describe(end), s->id, (int)s->worker.pid, (unsigned)s->uid,
 	          (unsigned long long)s->worker.generation);
@@ -210,7 +217,7 @@ static void bury(struct session *s, const struct worker_end *end)
 		return;
 	log_obituary(s, end);
 	s->zygote = NULL;
-	if (worker_proc_failed(&s->worker)) {
+	if (is_failure(s, end)) {
 		n->sv->counters.workers_failed++;
 		if (forked)
 			restart_policy_died(

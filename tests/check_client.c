@@ -639,6 +639,79 @@ START_TEST(asking_in_callbacks)
 }
 END_TEST
 
+/* A line of the server's with a descriptor on its first byte. */
+static void say_with_fd(const char *text, int fd)
+{
+	struct frame *f = frame_new(text, strlen(text), dup(fd));
+
+	ck_assert_ptr_nonnull(f);
+	ck_assert_int_eq(conn_send(&server, f), 0);
+	(void)frame_unref(f);
+	ck_assert_int_eq(conn_flush(&server), 0);
+	run();
+}
+
+static int taken_fd;
+
+static void on_reply_with_fd(void *user, const struct incoming *in,
+                             const struct error *err)
+{
+	taken_fd = client_take_fd(client);
+	ck_assert_int_eq(client_take_fd(client), -1);
+	on_reply(user, in, err);
+}
+
+static bool same_file(int a, int b)
+{
+	struct stat x, y;
+
+	return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_ino == y.st_ino;
+}
+
+static int lowest_free(void)
+{
+	int fd = dup(0);
+
+	(void)close(fd);
+	return fd;
+}
+
+START_TEST(descriptors)
+{
+	int p[2], free_before;
+	uint64_t id;
+
+	greet();
+	ck_assert_int_eq(pipe2(p, O_CLOEXEC), 0);
+	ck_assert_int_eq(client_expect_fds(client), 0);
+	free_before = lowest_free();
+	id = client_request(client, OP_PING, SPAN_NULL, 0, on_reply_with_fd,
+	                    NULL, NULL);
+	ck_assert_uint_eq(id, 2);
+	say_with_fd("{\"id\":2,\"ok\":true,\"fds\":1,\"result\":{}}\n", p[0]);
+	ck_assert_str_eq(seen, "R+");
+	ck_assert(same_file(taken_fd, p[0]));
+	(void)close(taken_fd);
+	/* One that nobody takes, not even a callback, is closed. */
+	(void)ask(OP_PING, "", NULL);
+	say_with_fd("{\"id\":3,\"ok\":true,\"fds\":1,\"result\":{}}\n", p[0]);
+	id = ask(OP_PING, "", NULL);
+	client_forget(client, id);
+	say_with_fd("{\"id\":4,\"ok\":true,\"fds\":1,\"result\":{}}\n", p[1]);
+	ck_assert_str_eq(seen, "R++");
+	ck_assert_int_eq(lowest_free(), free_before);
+	ck_assert_int_eq(client_take_fd(client), -1);
+	/* A line without the descriptor that it speaks of. */
+	(void)ask(OP_PING, "", NULL);
+	say("{\"id\":5,\"ok\":true,\"fds\":1,\"result\":{}}\n");
+	ck_assert_str_eq(seen, "R++-C");
+	ck_assert_int_eq(last.code, ERR_PROTOCOL);
+	ck_assert_int_eq(client_expect_fds(client), -ENOTCONN);
+	(void)close(p[0]);
+	(void)close(p[1]);
+}
+END_TEST
+
 START_TEST(nothing_to_free)
 {
 	struct error err;
@@ -932,6 +1005,7 @@ static Suite *client_suite(void)
 	tcase_add_test(t, freed_in_a_timeout);
 	tcase_add_test(t, asking_in_callbacks);
 	tcase_add_test(t, nothing_to_free);
+	tcase_add_test(t, descriptors);
 	tcase_set_timeout(t, 60);
 	suite_add_tcase(s, t);
 	tcase_add_checked_fixture(c, make_dir, remove_dir);

@@ -168,6 +168,12 @@ static const struct {
 	{"autostart =", "test.conf:1: autostart: \"\" is not yes or no"},
 	{"log_level = trace", "test.conf:1: log_level: \"trace\" is not one "
                               "of error, warn, info, debug"},
+	{"cancel_policy = maybe", "test.conf:1: cancel_policy: \"maybe\" is "
+                                  "not one of auto, detach, interrupt"},
+	{"default_wait_s = 0", "test.conf:1: default_wait_s: 0 is out of "
+                               "range (1 to 3600)"},
+	{"default_wait_s = 3601", "test.conf:1: default_wait_s: 3601 is out of "
+                                  "range (1 to 3600)"},
 	{"log_to = file", "test.conf:1: log_to: \"file\" is not stderr or"},
 	{"comfyui = ftp://x", "test.conf:1: comfyui: URL \"ftp://x\": unknown"},
 	{"comfyui =", "test.conf:1: comfyui: URL is empty"},

@@ -60,7 +60,7 @@ static ATTR_NORETURN void be_another(int out)
 START_TEST(another_user)
 {
 	int sv[2], fds[FD_PASS_MAX], status;
-	struct creds c;
+	struct creds c, copy;
 	size_t n;
 	char byte;
 	pid_t pid;
@@ -85,7 +85,14 @@ START_TEST(another_user)
 	ck_assert(creds_in_group(&c, 4321));
 	ck_assert(!creds_in_group(&c, 5300));
 	ck_assert(!creds_in_group(&c, 0));
+	ck_assert_int_eq(creds_copy(&copy, &c), 0);
 	creds_deinit(&c);
+	ck_assert_int_eq(copy.pid, pid);
+	ck_assert_uint_eq(copy.uid, 1234);
+	ck_assert_uint_eq(copy.gid, 4321);
+	ck_assert_uint_eq(copy.group_count, 300);
+	ck_assert(creds_in_group(&copy, 5299));
+	creds_deinit(&copy);
 	(void)close(fds[0]);
 	(void)close(sv[0]);
 	(void)close(sv[1]);

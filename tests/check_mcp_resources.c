@@ -736,7 +736,6 @@ END_TEST
 
 /* --- with a supervisor --------------------------------------------------- */
 
-
 static void on_bus_request(struct fake_bus *b, const char *op, struct json req)
 {
 	struct json id = json_get(req, "prompt_id");

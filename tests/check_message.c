@@ -330,6 +330,8 @@ START_TEST(replies)
 	expect_text(&b, "{\"id\":7,\"ok\":true,\"result\":{\"a\":1}}\n");
 	ck_assert_int_eq(reply_ok(&b, SPAN_NULL, SPAN_NULL), 0);
 	expect_text(&b, "{\"id\":null,\"ok\":true,\"result\":{}}\n");
+	ck_assert_int_eq(reply_ok_fd(&b, SPAN("7"), SPAN_NULL), 0);
+	expect_text(&b, "{\"id\":7,\"ok\":true,\"fds\":1,\"result\":{}}\n");
 	ck_assert_int_eq(reply_error(&b, SPAN("\"q\""), &err, SPAN_NULL), 0);
 	expect_text(&b, "{\"id\":\"q\",\"ok\":false,\"error\":{\"type\":"
 	                "\"not_found\",\"message\":\"no \\\"x\\\"\\n\"}}\n");
@@ -548,6 +550,9 @@ static const char *const garbage[] = {
 	"{\"id\":1,\"ok\":true,\"result\":[]}",
 	"{\"id\":1,\"ok\":false}",
 	"{\"id\":1,\"ok\":false,\"error\":\"no\"}",
+	"{\"id\":1,\"ok\":true,\"result\":{},\"fds\":2}",
+	"{\"id\":1,\"ok\":true,\"result\":{},\"fds\":-1}",
+	"{\"id\":1,\"ok\":true,\"result\":{},\"fds\":true}",
 	"{\"event\":7}",
 	"{\"event\":\"progress\",\"seq\":-1}",
 	"{\"event\":\"progress\",\"seq\":\"1\"}",
@@ -555,6 +560,27 @@ static const char *const garbage[] = {
 	"{\"event\":\"progress\",\"prompt_id\":1}",
 	"{\"event\":\"progress\",\"progress\":[]}",
 };
+
+START_TEST(incoming_descriptors)
+{
+	struct incoming in;
+	struct error err;
+
+	ck_assert_int_eq(
+		incoming(&in, "{\"id\":1,\"ok\":true,\"result\":{}}", &err), 0);
+	ck_assert(!in.has_fd);
+	ck_assert_int_eq(
+		incoming(&in, "{\"id\":1,\"ok\":true,\"fds\":1,\"result\":{}}",
+	                 &err),
+		0);
+	ck_assert(in.has_fd);
+	ck_assert_int_eq(
+		incoming(&in, "{\"id\":1,\"ok\":true,\"fds\":0,\"result\":{}}",
+	                 &err),
+		0);
+	ck_assert(!in.has_fd);
+}
+END_TEST
 
 START_TEST(incoming_garbage)
 {
@@ -627,6 +653,7 @@ static Suite *message_suite(void)
 	tcase_add_test(t, incoming_events);
 	tcase_add_test(t, incoming_replies);
 	tcase_add_test(t, incoming_errors);
+	tcase_add_test(t, incoming_descriptors);
 	tcase_add_loop_test(t, incoming_garbage, 0, (int)ARRAY_SIZE(garbage));
 	tcase_add_test(t, round_trips);
 	tcase_set_timeout(t, 60);

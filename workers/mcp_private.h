@@ -1,8 +1,8 @@
 /*
  * mcp_private.h - struct mcp_session and a request in it, for the files that
- * make it up: mcp_session.c (lines, requests, answers), mcp_methods.c (eras,
- * dispatch, the small methods), mcp_call.c (tools/call), mcp_files.c (files of
- * a call) and mcp_resources.c.
+ * make it up: mcp_session.c (lines, requests, answers), mcp_ticker.c
+ * (progress), mcp_methods.c (eras, dispatch, the small methods), mcp_call.c
+ * (tools/call), mcp_files.c (files of a call) and mcp_resources.c.
  */
 #ifndef WORKERS_MCP_PRIVATE_H
 #define WORKERS_MCP_PRIVATE_H
@@ -131,10 +131,14 @@ void mcp_reply_error(struct mcp_session *s, struct mcp_line *l, struct span id,
                      enum rpc_code code, struct span data, const char *message);
 /* Starts it, or lets it wait until the link is settled. */
 void mcp_begin(struct mcp_request *r);
-/* Has the ticker run at `due_ms` at the latest. */
-void mcp_schedule_tick(struct mcp_session *s, int64_t due_ms);
 /* Once stdin has ended: is there still something to wait for? */
 void mcp_check_ended(struct mcp_session *s);
+
+/* --- mcp_ticker.c --------------------------------------------------------- */
+
+void mcp_ticker_init(struct mcp_session *s);
+/* Has the ticker run at `due_ms` at the latest. */
+void mcp_schedule_tick(struct mcp_session *s, int64_t due_ms);
 
 /* --- mcp_methods.c -------------------------------------------------------- */
 

@@ -176,9 +176,9 @@ const char *tool_mime_of(const char *filename);
 /* --- argument helpers (tool_args.c) --------------------------------------- */
 
 /* Checks `args` against a schema of the subset that our tools use (type, also a
- * list of them, properties, required, additionalProperties, enum, minimum, maximum,
- * minLength, maxLength, items, anyOf of types). The message names the argument
- * and what is expected, for a model to act on. */
+ * list of them, properties, required, additionalProperties, enum, minimum,
+ * maximum, minLength, maxLength, items, anyOf of types). The message names the
+ * argument and what is expected, for a model to act on. */
 int tool_check_args(struct json args, const char *schema, struct error *err);
 
 #endif

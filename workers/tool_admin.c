@@ -392,30 +392,22 @@ static void put_best(const struct look *k, struct json nodes,
 	}
 }
 
-static void on_nodes(void *user, const struct comfy_result *r)
+static void finish_search(struct tool_call *c, struct json nodes,
+                          unsigned char *scores)
 {
-	struct tool_call *c = user;
 	const struct look *k = c->state;
 	cleanup_buf struct buf out = BUF_INIT(RESULT_BYTES);
-	cleanup_free unsigned char *scores = NULL;
 	struct json_iter it;
 	struct json key, node;
 	size_t n = 0, found = 0;
 
-	if (look_failed(c, r))
-		return;
-	scores = calloc(json_count(r->body) + 1, 1);
-	if (!scores) {
-		tool_fail(c, "internal", "out of memory", NULL);
-		return;
-	}
-	json_iter_init(&it, r->body);
+	json_iter_init(&it, nodes);
 	while (json_iter_next(&it, &key, &node)) {
 		scores[n] = (unsigned char)score_of(k, key, node);
 		found += scores[n++] > 0;
 	}
 	(void)buf_puts(&out, "{\"nodes\":[");
-	put_best(k, r->body, scores, &out);
+	put_best(k, nodes, scores, &out);
 	(void)buf_printf(&out, "],\"found\":%zu", found);
 	tool_put_next(&out,
 	              found == 0 ? "try one shorter word, or an English one"
@@ -425,6 +417,21 @@ static void on_nodes(void *user, const struct comfy_result *r)
 	                      : "get_node_info tells a class's inputs");
 	(void)buf_putc(&out, '}');
 	tool_finish(c, &out, false, NULL, 0);
+}
+
+static void on_nodes(void *user, const struct comfy_result *r)
+{
+	struct tool_call *c = user;
+	unsigned char *scores;
+
+	if (look_failed(c, r))
+		return;
+	scores = calloc(json_count(r->body) + 1, 1);
+	if (scores)
+		finish_search(c, r->body, scores);
+	else
+		tool_fail(c, "internal", "out of memory", NULL);
+	free(scores);
 }
 
 /* At white space; the words point into k->text's copy. */

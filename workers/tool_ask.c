@@ -228,9 +228,10 @@ void tool_host_init(struct tool_host *h)
 
 void tool_host_deinit(struct tool_host *h)
 {
-	while (!list_empty(&h->orphans))
-		(void)tool_ask_free(
-			list_first(&h->orphans, struct tool_ask, node));
+	struct list *it, *next;
+
+	list_for_each_safe (it, next, &h->orphans)
+		(void)tool_ask_free(list_entry(it, struct tool_ask, node));
 	tool_recall_clear(h);
 }
 

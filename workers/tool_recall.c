@@ -109,8 +109,9 @@ void tool_recall_put(struct tool_host *h, struct json prompt_id,
 
 void tool_recall_clear(struct tool_host *h)
 {
-	while (!list_empty(&h->recalled))
-		(void)tool_facts_free(
-			list_first(&h->recalled, struct tool_facts, node));
+	struct list *it, *next;
+
+	list_for_each_safe (it, next, &h->recalled)
+		(void)tool_facts_free(list_entry(it, struct tool_facts, node));
 	h->recalled_count = 0;
 }

@@ -57,7 +57,9 @@ class Session:
 
     def receive(self):
         while b"\n" not in self.buffer:
-            if not select.select([self.process.stdout], [], [], rig.PATIENCE_S)[0]:
+            poll = select.poll()  # select() ends at descriptor 1024
+            poll.register(self.process.stdout, select.POLLIN)
+            if not poll.poll(rig.PATIENCE_S * 1000):
                 raise AssertionError("no answer")
             chunk = os.read(self.process.stdout.fileno(), 65536)
             if not chunk:

@@ -495,6 +495,19 @@ class Cancelling(McpCase):
             wait_for(lambda: not self.queue(client)["running"], "its end")
         self.assertEqual(client.end(), 0)
 
+    def test_policy_is_configured(self):
+        self.sim_and_daemon()
+        for policy, reason, stops in (("interrupt", None, True), ("detach", "user", False)):
+            self.rig.write("config/comfymux/comfymux.conf", "cancel_policy = %s\n" % policy)
+            client = self.session()
+            call = self.running(client, policy)
+            client.cancel(call, reason)
+            if stops:
+                wait_for(lambda: not self.queue(client)["running"], "the interrupt")
+            else:
+                self.assertEqual(len(self.queue(client)["running"]), 1)
+            self.assertEqual(client.end(), 0)
+
     def test_races(self):
         """A cancel at any moment: one answer or none, and nothing after it."""
         self.sim_and_daemon()

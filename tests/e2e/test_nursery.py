@@ -342,7 +342,7 @@ class Deaths(NurseryCase):
         # The sibling lives on, as the supervisor's child, and under its care.
         self.assertTrue(is_running(bystander))
         self.assertEqual(parent_of(bystander), self.daemon.pid)
-        run = self.running()
+        run = self.running(steps=1000)
         fresh = parent_of([s["pid"] for s in self.sessions() if s["keeper_pid"] == run.pid][0])
         self.assertNotEqual(fresh, zygote)
         self.assertEqual(name_of(fresh), "comfymux-zygote")

@@ -38,6 +38,21 @@ static void refused(struct host *h, const struct error *err)
 	h->h.on_refused(h->user, h->wish, &copy);
 }
 
+/* Whoever goes on without that supervisor needs its word the more. */
+static void keep_facts(struct host *h, struct json result)
+{
+	struct buf *b = h->cfg.facts;
+
+	buf_reset(b);
+	if (buf_append(b, result.text.p, result.text.n) < 0) {
+		log_warn("keeper",
+		         "the supervisor's %zu bytes about ComfyUI "
+		         "are not kept",
+		         result.text.n);
+		buf_reset(b);
+	}
+}
+
 static void on_attached(void *user, const struct incoming *in,
                         const struct error *err)
 {
@@ -65,6 +80,7 @@ static void on_attached(void *user, const struct incoming *in,
 	if (session)
 		memcpy(h->cfg.session, session, strlen(session) + 1);
 	free(session);
+	keep_facts(h, in->result);
 	h->asked = false;
 	h->h.on_granted(h->user, h->wish, fd);
 }

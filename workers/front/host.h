@@ -12,11 +12,13 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "common/buf.h"
 #include "common/error.h"
 
 #define HOST_HELLO_MS   5000  /* for a sign of life */
 #define HOST_ATTACH_MS  10000 /* for a worker or a bus */
 #define HOST_SESSION_ID 32    /* bytes of a session's id, with its NUL */
+#define HOST_FACTS_MAX  16384 /* bytes of what is told about ComfyUI */
 
 struct host;
 
@@ -43,6 +45,8 @@ struct host_config {
 	const char *comfyui; /* that the user named; NULL: none */
 	char *session;       /* HOST_SESSION_ID bytes: the id to come back to,
 	                        "" at first; filled in when granted */
+	struct buf *facts;   /* JSON of what a worker needs to go on alone, as
+	                        told last; empty at first */
 };
 
 /* On a connected socket, which it consumes, also on failure (NULL with `err`).

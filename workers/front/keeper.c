@@ -90,16 +90,50 @@ void keeper_send(struct keeper *k, enum channel_type type, uint64_t line,
 	ev_io_start(k->loop, &k->writer);
 }
 
+/* Copies a member of what the supervisor told. */
+static void put_fact(struct buf *b, struct json from, const char *key)
+{
+	struct json j = json_get(from, key);
+
+	if (json_is(j, JSON_NONE))
+		return;
+	(void)buf_json_key(b, key);
+	(void)buf_append(b, j.text.p, j.text.n);
+}
+
+/* Where ComfyUI is. What the user named stands; else the last supervisor's word
+ * counts more than our own configuration, which need not know. */
+static void put_comfyui(struct keeper *k, struct buf *b)
+{
+	const char *url = k->kc.cfg->comfyui;
+	struct json facts, comfyui, told;
+
+	(void)buf_json_key(b, "comfyui");
+	if (k->facts.len == 0 || json_parse(&facts, k->facts.data, k->facts.len,
+	                                    0, NULL) != JSON_OK) {
+		(void)buf_json_string(b, url, strlen(url));
+		return;
+	}
+	comfyui = json_get(facts, "comfyui");
+	told = json_get(comfyui, "url");
+	if (k->kc.comfyui_named || !json_is(told, JSON_STRING))
+		(void)buf_json_string(b, url, strlen(url));
+	else
+		(void)buf_append(b, told.text.p, told.text.n);
+	put_fact(b, comfyui, "address");
+	put_fact(b, comfyui, "client_id");
+	put_fact(b, facts, "sessions");
+}
+
 static void send_hello(struct keeper *k)
 {
 	const struct config *c = k->kc.cfg;
-	cleanup_buf struct buf b = BUF_INIT(HELLO_MAX);
+	cleanup_buf struct buf b = BUF_INIT(HELLO_MAX + HOST_FACTS_MAX);
 
 	(void)buf_putc(&b, '{');
 	(void)buf_json_key(&b, "kind");
 	(void)buf_json_string(&b, k->kc.kind, strlen(k->kc.kind));
-	(void)buf_json_key(&b, "comfyui");
-	(void)buf_json_string(&b, c->comfyui, strlen(c->comfyui));
+	put_comfyui(k, &b);
 	(void)buf_json_key(&b, "ca_file");
 	(void)buf_json_string(&b, c->ca_file, strlen(c->ca_file));
 	(void)buf_json_key(&b, "proxy");
@@ -127,7 +161,7 @@ static void send_hello(struct keeper *k)
 		log_error("keeper",
 		          "the configuration is too long to pass on "
 		          "(over %d bytes)",
-		          HELLO_MAX);
+		          HELLO_MAX + HOST_FACTS_MAX);
 		return;
 	}
 	keeper_send(k, CHANNEL_HELLO, 0, span_make(b.data, b.len), -1);

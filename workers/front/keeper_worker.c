@@ -446,6 +446,7 @@ static int use_supervisor(struct keeper *k, int fd, struct error *err)
 		.kind = k->kc.kind,
 		.comfyui = k->kc.comfyui_named ? k->kc.cfg->comfyui : NULL,
 		.session = k->session_id,
+		.facts = &k->facts,
 	};
 	bool keep = k->own_only || (k->live && k->hosted);
 
@@ -594,6 +595,7 @@ void keeper_worker_init(struct keeper *k)
 {
 	k->channel = (struct channel)CHANNEL_NULL;
 	k->next_fd = -1;
+	buf_init(&k->facts, HOST_FACTS_MAX);
 	k->rebus_s = KEEPER_REBUS_MS_MIN / 1000.0;
 	if (k->kc.no_bus)
 		(void)snprintf(k->no_bus, sizeof(k->no_bus), "%s",
@@ -617,4 +619,5 @@ void keeper_worker_deinit(struct keeper *k)
 	k->host = host_free(k->host);
 	if (k->next_fd >= 0)
 		(void)close(steal_fd(&k->next_fd));
+	buf_deinit(&k->facts);
 }
