@@ -176,7 +176,7 @@ static struct session *settle_session(struct nursery *n, struct peer *p,
 	}
 	if (s && s->keeper == p)
 		return s;
-	if (p->session)
+	if (p->session && p->session != s)
 		end_session(p->session);
 	if (!s)
 		s = begin_session(n, wish->session, err);
@@ -431,11 +431,13 @@ int nursery_init(struct nursery *n, struct supervisor *sv, struct error *err)
 
 void nursery_deinit(struct nursery *n)
 {
+	struct list *it;
+
 	if (!n->sv)
 		return;
 	zygotes_deinit(n);
-	while (!list_empty(&n->sessions))
-		session_free(list_first(&n->sessions, struct session, link));
+	while ((it = list_pop(&n->sessions)))
+		session_free(list_entry(it, struct session, link));
 	map_deinit(&n->by_id);
 	*n = (struct nursery){0};
 }

@@ -16,8 +16,8 @@
 #define RESTART_DELAY_MIN_MS 100
 #define RESTART_DELAY_MAX_MS 1000 /* a fork takes one: no burden */
 #define RESTART_STABLE_MS    5000 /* in use for so long: a success */
-#define RESTART_EARLY        3     /* failures that an early death counts */
-#define RESTART_FAILURES_MAX 64    /* counted; more change nothing */
+#define RESTART_EARLY        3    /* failures that an early death counts */
+#define RESTART_FAILURES_MAX 64   /* counted; more change nothing */
 
 struct restart_policy { /* zeroed: nothing has happened */
 	unsigned failures;

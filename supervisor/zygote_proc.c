@@ -48,13 +48,16 @@ static void on_leave_deadline(struct ev_loop *loop, ev_timer *w, int revents);
 
 /* --- the end -------------------------------------------------------------- */
 
-static void drop_outgoing(struct outgoing *o)
+/* The first that waits. */
+static void drop_outgoing(struct zygote_proc *z)
 {
+	struct outgoing *o =
+		list_entry(list_pop(&z->out), struct outgoing, link);
+
 	for (int i = 0; i < ZYGOTE_FD_COUNT; i++) {
 		if (o->fds[i] >= 0)
 			(void)close(o->fds[i]);
 	}
-	list_del(&o->link);
 	free(o);
 }
 
@@ -64,7 +67,7 @@ static void shut(struct zygote_proc *z)
 	z->shut = true;
 	ev_io_stop(z->loop, &z->writer);
 	while (!list_empty(&z->out))
-		drop_outgoing(list_first(&z->out, struct outgoing, link));
+		drop_outgoing(z);
 	if (z->channel >= 0)
 		(void)shutdown(z->channel, SHUT_WR);
 }
@@ -186,17 +189,15 @@ static int send_one(struct zygote_proc *z, const struct outgoing *o)
 
 static void flush(struct zygote_proc *z)
 {
-	struct outgoing *o;
 	int r;
 
 	while (!list_empty(&z->out)) {
-		o = list_first(&z->out, struct outgoing, link);
-		r = send_one(z, o);
+		r = send_one(z, list_first(&z->out, struct outgoing, link));
 		if (r > 0) {
 			ev_io_start(z->loop, &z->writer);
 			return;
 		}
-		drop_outgoing(o);
+		drop_outgoing(z);
 		if (r < 0) {
 			/* A request would be missing: it is of no more use. */
 			if (r != -EPIPE && r != -ECONNRESET)

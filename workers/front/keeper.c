@@ -261,8 +261,10 @@ static void on_open(struct keeper *k, const struct pending *p, struct json body,
 			                   name ? name : "", overwrite, &fd,
 			                   &err);
 		else
-			fd = reading = files_open(path, &err);
+			reading = files_open(path, &err);
 	}
+	if (reading >= 0)
+		fd = reading;
 	answer_file(k, CHANNEL_FILE, p ? p->line : 0, token,
 	            fd < 0 ? &err : NULL, NULL, fd);
 }
@@ -444,14 +446,16 @@ struct keeper *keeper_new(struct ev_loop *loop, const struct keeper_config *kc,
 
 struct keeper *keeper_free(struct keeper *k)
 {
+	struct list *it;
+
 	if (!k)
 		return NULL;
 	if (k->freed)
 		*k->freed = true;
 	keeper_worker_deinit(k);
 	buf_deinit(&k->session);
-	while (!list_empty(&k->pending))
-		pending_free(k, list_first(&k->pending, struct pending, node));
+	while ((it = list_pop(&k->pending)))
+		pending_free(k, list_entry(it, struct pending, node));
 	free(k);
 	return NULL;
 }

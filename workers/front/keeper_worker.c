@@ -277,21 +277,24 @@ static bool ended_well(const struct keeper *k)
 	       (k->status == 0 || (k->hosted && list_empty(&k->pending)));
 }
 
-static void check_end(struct keeper *k)
+/* False: none is wanted, or nobody is there to be asked. */
+static bool ask_successor(struct keeper *k)
 {
 	struct error err = ERROR_NULL;
 
+	if (!k->host || (k->ended && list_empty(&k->pending)))
+		return false;
+	return host_asked(k->host) || host_ask(k->host, HOST_FORK, &err) == 0;
+}
+
+static void check_end(struct keeper *k)
+{
 	if (!k->has_worker || !k->over)
 		return;
 	/* The supervisor hears by this that its worker is of no more use, if it
 	 * doesn't know yet; the answer comes after the obituary. */
-	if (!k->exited && k->hosted) {
-		if (k->ended && list_empty(&k->pending))
-			k->exited = true;
-		else if (!k->host || (!host_asked(k->host) &&
-		                      host_ask(k->host, HOST_FORK, &err) < 0))
-			k->exited = true;
-	}
+	if (!k->exited && k->hosted)
+		k->exited = !ask_successor(k);
 	if (!k->exited)
 		return;
 	if (ended_well(k)) {
