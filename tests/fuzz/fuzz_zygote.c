@@ -21,7 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static char again[ZYGOTE_MESSAGE_MAX];
 	struct zygote_message m;
 	/* A copy of its own, so that a read past the end is seen. */
-	char *packet = malloc(size ? size : 1);
+	char *packet = calloc(1, size ? size : 1);
 
 	REQUIRE(packet);
 	if (size > 0)
