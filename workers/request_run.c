@@ -385,7 +385,7 @@ static int run_take_id(struct run_job *j, struct error *err)
 static int run_begin(struct command *c, bool submit_only, struct error *err)
 {
 	struct run_job *j = run_job_new(c, err);
-	struct json w = JSON_MISSING;
+	struct json w;
 
 	if (!j)
 		return -1;

@@ -312,6 +312,34 @@ class Forked(NurseryCase):
         there.close()
         channel.close()
 
+    def test_bus_of_a_stranger(self):
+        """Whoever hands a bus over could be its other end: only one that the
+        service's user made is believed."""
+        if os.getuid() != 0:
+            self.skipTest("needs root to pose as others")
+        self.begin()
+        k = self.keeper()
+        _, channel = k.attach()
+        channel.sendall(HELLO)
+        ours, theirs = socket.socketpair()
+        code = ("import socket,os,array\nos.setgid(12001);os.setuid(12001)\n"
+                "a,b=socket.socketpair()\n"
+                "socket.socket(fileno=%d).sendmsg([b'x'],[(socket.SOL_SOCKET,socket.SCM_RIGHTS,"
+                "array.array('i',[a.fileno(),b.fileno()]))])" % theirs.fileno())
+        subprocess.run(["python3", "-c", code], check=True, pass_fds=(theirs.fileno(),))
+        control = ours.recvmsg(1, socket.CMSG_SPACE(8))[1][0][2]
+        near, far = array.array("i", control[:8])
+        bus = struct.pack("<IHHQ", 0, 12, 1, 0)
+        self.assertEqual(bus[4:6], frame("bus")[4:6])
+        channel.sendmsg([bus], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [far]))])
+        os.close(far)
+        near = socket.socket(fileno=near)
+        near.settimeout(rig.PATIENCE_S)
+        self.assertEqual(near.recv(1000), b"")  # closed without a word
+        wait_for(lambda: "a bus of uid 12001 was refused" in self.log(), "the refusal")
+        for s in (near, ours, theirs, channel):
+            s.close()
+
 
 class Deaths(NurseryCase):
     def test_killed_worker_has_a_successor(self):

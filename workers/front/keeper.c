@@ -387,6 +387,8 @@ bool keeper_blame(struct keeper *k)
 	(void)error_set(&err, ERR_INTERNAL,
 	                "this request crashed the worker twice; it is not "
 	                "tried again");
+	/* Its address is taken back before this returns. */
+	// cppcheck-suppress autoVariables
 	k->freed = &freed;
 	list_for_each_safe (it, next, &k->pending) {
 		struct pending *p = list_entry(it, struct pending, node);
@@ -405,6 +407,8 @@ void keeper_give_up(struct keeper *k, const struct error *err)
 {
 	bool freed = false;
 
+	/* Its address is taken back before this returns. */
+	// cppcheck-suppress autoVariables
 	k->freed = &freed;
 	while (err && k->h.on_failed && !list_empty(&k->pending)) {
 		request_fail(k, list_first(&k->pending, struct pending, node),

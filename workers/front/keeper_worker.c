@@ -47,6 +47,8 @@ static bool take_frames(struct keeper *k)
 	bool freed = false;
 	int n;
 
+	/* Its address is taken back before this returns. */
+	// cppcheck-suppress autoVariables
 	k->freed = &freed;
 	while (!k->paused && (n = channel_next(&k->channel, &f, &err)) != 0) {
 		if (n < 0) {
