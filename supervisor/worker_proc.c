@@ -74,7 +74,9 @@ unsigned worker_proc_patience_ms(const struct worker_proc *w)
 	return patience_ms[w->state];
 }
 
-/* Whether its end is wanted, and why: before the state changes. */
+/* Whether its end is our doing, and why: before the state changes. That its
+ * session is over excuses nothing: its keeper may know of its death before we
+ * do. */
 static void judge(struct worker_proc *w, enum worker_event ev)
 {
 	switch (ev) {
@@ -85,17 +87,12 @@ static void judge(struct worker_proc *w, enum worker_event ev)
 			w->pid = 0;
 		}
 		break;
-	case WORKER_EV_LEAVE:
 	case WORKER_EV_STOP:
 		w->unwanted = true;
 		break;
-	case WORKER_EV_RETURN:
-		if (w->state == WORKER_LEAVING)
-			w->unwanted = false;
-		break;
 	case WORKER_EV_DEADLINE:
-		if (w->state == WORKER_STARTING)
-			w->unwanted = w->late = true;
+		w->unwanted = true;
+		w->late |= w->state == WORKER_STARTING;
 		break;
 	default:
 		break;

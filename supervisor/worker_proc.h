@@ -50,7 +50,7 @@ struct worker_proc { /* zeroed: none */
 	enum worker_state state;
 	uint64_t generation; /* 0: none yet */
 	pid_t pid;           /* 0: not told yet */
-	bool unwanted;       /* its end was asked for: nobody's failure */
+	bool unwanted;       /* it was signalled to end: nobody's failure */
 	bool late;           /* ... but because it didn't get ready */
 	int64_t ready_ms;    /* since when it is of use; -1: never was */
 };
@@ -60,7 +60,8 @@ unsigned worker_proc_event(struct worker_proc *w, enum worker_event ev,
                            int64_t now_ms);
 /* How long the state may last; 0: for ever. */
 unsigned worker_proc_patience_ms(const struct worker_proc *w);
-/* It died of itself, or was killed for not getting ready. */
+/* It ended of itself (which is as it should be, with status 0), or was killed
+ * for not getting ready. */
 static inline bool worker_proc_failed(const struct worker_proc *w)
 {
 	return !w->unwanted || w->late;

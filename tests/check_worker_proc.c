@@ -115,7 +115,7 @@ static const struct life lives[] = {
 	{{EV(FORK), EV(ATTACHED), EV(EXITED)}, 3, true, NOW},
 	{{EV(FORK), EV(EXITED)}, 2, true, -1},
 	{{EV(FORK), EV(FAILED)}, 2, true, -1},
-	{{EV(FORK), EV(ATTACHED), EV(LEAVE), EV(EXITED)}, 4, false, NOW},
+	{{EV(FORK), EV(ATTACHED), EV(LEAVE), EV(EXITED)}, 4, true, NOW},
 	{{EV(FORK), EV(ATTACHED), EV(STOP), EV(DEADLINE), EV(EXITED)},
          5,
          false,

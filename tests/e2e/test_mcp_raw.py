@@ -638,6 +638,8 @@ class Succession(McpCase):
                 time.sleep(0.05)
             for id in ids[:20]:
                 client.answer(id)
+            # Successors come the later, the more often workers die.
+            wait_for(lambda: len(kills) > 5, "a few more kills")
         finally:
             stop.set()
             thread.join()
