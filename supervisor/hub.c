@@ -84,7 +84,7 @@ static void let_in(struct hub *h, int fd_)
 }
 
 struct peer *hub_adopt(struct hub *h, int fd_, const struct peer *as,
-                       struct error *err)
+                       bool as_operator, struct error *err)
 {
 	cleanup_close int fd = fd_;
 	struct creds creds = {0};
@@ -97,7 +97,8 @@ struct peer *hub_adopt(struct hub *h, int fd_, const struct peer *as,
 		return NULL;
 	}
 	/* Consumes fd and creds. */
-	p = peer_new(h, steal_fd(&fd), &creds, as->is_operator, err);
+	p = peer_new(h, steal_fd(&fd), &creds, as->is_operator && as_operator,
+	             err);
 	if (p)
 		p->is_bus = true;
 	return p;

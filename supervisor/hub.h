@@ -136,9 +136,10 @@ static inline struct span wait_id(const struct wait *w)
 }
 
 /* A client on a socketpair's end (consumed, on failure too) that may do what
- * `as` may and no more: a bus. NULL with `err`. */
+ * `as` may and no more: a bus. Without `as_operator` it may do only what any
+ * user may, whoever `as` is. NULL with `err`. */
 struct peer *hub_adopt(struct hub *h, int fd, const struct peer *as,
-                       struct error *err);
+                       bool as_operator, struct error *err);
 
 static inline struct peer *peer_of(struct subscriber *s)
 {

@@ -214,6 +214,14 @@ void session_refuse(struct session *s, const struct error *err)
 	peer_refuse(s->keeper, ask_id(s), err, SPAN_NULL);
 }
 
+bool session_is_operator(const struct session *s)
+{
+	/* Programs drive an MCP session, with words from anywhere: it doesn't
+	 * get at other people's work because its user could. */
+	return s->keeper && s->keeper->is_operator &&
+	       (s->nursery->sv->single_user || strcmp(s->kind, "mcp") != 0);
+}
+
 int session_make_bus(struct session *s, struct error *err)
 {
 	struct hub *h = &s->nursery->sv->hub;
@@ -226,7 +234,7 @@ int session_make_bus(struct session *s, struct error *err)
 		return error_set_errno(err, -r, "cannot make a bus");
 	theirs = sv[1];
 	/* Consumes sv[0]. */
-	p = hub_adopt(h, sv[0], s->keeper, err);
+	p = hub_adopt(h, sv[0], s->keeper, session_is_operator(s), err);
 	if (!p)
 		return -1;
 	set_bus(s, p);

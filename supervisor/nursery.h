@@ -107,6 +107,9 @@ void nursery_stop(struct nursery *n);
 bool nursery_idle(const struct nursery *n);
 
 struct session *nursery_find(const struct nursery *n, const char *id);
+/* Whether its worker may what operators may. An MCP session acts for its own
+ * uid alone, unless the supervisor serves nobody else. */
+bool session_is_operator(const struct session *s);
 /* Its worker's pid, by the zygote's word or the kernel's; 0: not known. */
 pid_t session_pid(const struct session *s);
 

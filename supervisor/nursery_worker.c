@@ -419,7 +419,7 @@ static struct zygote_told make_told(const struct session *s)
 		.sessions = (uint32_t)s->nursery->attached,
 		.log_level = log_get_level(),
 		.log_to_syslog = strcmp(sv->cfg.log_to, "syslog") == 0,
-		.tenant = !sv->single_user && !s->keeper->is_operator,
+		.tenant = !sv->single_user && !session_is_operator(s),
 	};
 }
 

@@ -193,7 +193,8 @@ static int put_attached(struct supervisor *sv, const struct peer *peer,
 	/* Who connects with it takes everybody's events: on a shared
 	 * supervisor a tenant goes on alone with one of his own. */
 	put_string(out, "client_id",
-	           peer->is_operator ? sv->state_dir.client_id : "");
+	           session_is_operator(peer->session) ? sv->state_dir.client_id
+	                                              : "");
 	return buf_printf(out, "},\"sessions\":%zu,\"poll_interval_ms\":%lld}",
 	                  sv->nursery.attached,
 	                  (long long)sv->cfg.poll_interval_ms);

@@ -1316,7 +1316,7 @@ class Tenants(Case):
         os.chmod(self.rig.dir, 0o777)
         self.config(socket_mode="0666")
         self.rig.start_sim()
-        self.daemon()
+        self.supervisor = self.daemon()
         self.ann, self.bob = (self.tools("2025-11-25", user=uid, group=uid, extra_groups=[], sock=True)
                               for uid in (12001, 12002))
 
@@ -1375,6 +1375,46 @@ class Tenants(Case):
             self.ann.bad(tool, "not_found", prompt_id=reply["prompt_id"])
         self.ann.bad("download_by_filename", "not_found", filename="web_00001_.png", dest_path="x")
         self.assertEqual(self.ann.good("get_history"), {"prompts": []})
+
+
+    def test_an_operator_has_no_more_than_his_own(self):
+        """Root may see and cancel everything by commands; a program that drives
+        his session may not."""
+        root = self.tools()
+        made = self.ann.good("execute_workflow_sync", workflow=sampler(prefix="ann"))
+        name = made["outputs"]["9"]["images"][0]["filename"]
+        prompt = self.running(self.ann)
+        for tool in ("get_execution_progress", "cancel_execution", "list_outputs", "get_error_details",
+                     "wait_for_execution"):
+            for theirs in (made["prompt_id"], prompt):
+                root.bad(tool, "not_found", prompt_id=theirs)
+        root.bad("download_by_filename", "not_found", filename=name, dest_path="x")
+        root.bad("get_last_output", "not_found")
+        self.assertEqual(root.good("get_history"), {"prompts": []})
+        self.assertEqual(root.good("get_queue"), {"running": [], "pending": [], "others": 1})
+        # What nobody here submitted isn't his either.
+        web = self.rig.sim("POST", "/prompt", {"prompt": sampler(), "client_id": "web"})[1]["prompt_id"]
+        root.bad("cancel_execution", "not_found", prompt_id=web)
+        root.bad("get_execution_progress", "not_found", prompt_id=web)
+        # The commands show all of it.
+        mine = root.good("submit_workflow", workflow=sampler())["prompt_id"]
+        seen = self.rig.json("queue")
+        self.assertEqual({p["prompt_id"] for p in seen["running"] + seen["pending"]}, {prompt, mine})
+        self.rig.run("cancel", prompt, check=0)
+        self.assertEqual(root.good("wait_for_execution", prompt_id=mine)["status"], "completed")
+
+    def test_an_operator_alone(self):
+        """The supervisor is gone: his worker still looks at nobody else's."""
+        root = self.tools()
+        mine = root.good("submit_workflow", workflow=sampler())["prompt_id"]
+        theirs = self.running(self.ann)
+        self.assertEqual(root.good("get_execution_progress", prompt_id=mine)["prompt_id"], mine)
+        self.supervisor.kill()
+        self.supervisor.wait()
+        wait_for(lambda: root.good("get_execution_progress", prompt_id=mine)["method"] == "polling", "polling")
+        for tool in ("get_execution_progress", "cancel_execution"):
+            root.bad(tool, "unreachable", "no supervisor", prompt_id=theirs)
+        self.assertEqual(len(self.rig.sim("GET", "/queue")[1]["queue_running"]), 1)
 
 
 class Succession(Case):
