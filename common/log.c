@@ -57,6 +57,8 @@ static struct {
 	const char *role;
 	enum log_sink sink;
 	enum log_level level;
+	log_hook *hook;
+	void *hook_user;
 	const char *syslog_path;
 	int syslog_fd;
 	dev_t syslog_dev; /* these two tell whether the number still is ours */
@@ -245,10 +247,13 @@ static size_t append(char line[LOG_LINE_MAX], size_t len, const char *fmt, ...)
 	return len;
 }
 
-/* `level role[pid] module: `; syslog has role and pid in its own head. */
+/* `level role[pid] module: `; syslog has role and pid in its own head, a hook
+ * is told level and module apart. */
 static size_t begin_line(char line[LOG_LINE_MAX], enum log_level level,
                          const char *module)
 {
+	if (state.sink == LOG_TO_HOOK)
+		return 0;
 	if (state.sink == LOG_TO_SYSLOG)
 		return append(line, 0, "%s %.32s: ", levels[level].name,
 		              module);
@@ -257,7 +262,8 @@ static size_t begin_line(char line[LOG_LINE_MAX], enum log_level level,
 }
 
 /* True if the line reached the sink, at least its beginning. */
-static bool send_line(enum log_level level, char line[LOG_LINE_MAX], size_t len)
+static bool send_line(enum log_level level, const char *module,
+                      char line[LOG_LINE_MAX], size_t len)
 {
 	ssize_t n;
 
@@ -268,6 +274,12 @@ static bool send_line(enum log_level level, char line[LOG_LINE_MAX], size_t len)
 	}
 	if (state.sink == LOG_TO_SYSLOG)
 		return write_syslog(level, line, len) >= 0;
+	if (state.sink == LOG_TO_HOOK) {
+		line[len] = '\0';
+		if (state.hook)
+			state.hook(state.hook_user, level, module, line);
+		return true;
+	}
 	line[len++] = '\n';
 	if (state.torn) {
 		/* A lone newline can't be cut in two. */
@@ -292,14 +304,15 @@ static void report_lost(void)
 	len = begin_line(line, LOG_LEVEL_WARN, "log");
 	len = append(line, len, "%llu lines lost, the log was full or closed",
 	             (unsigned long long)state.lost);
-	if (send_line(LOG_LEVEL_WARN, line, len))
+	if (send_line(LOG_LEVEL_WARN, "log", line, len))
 		state.lost = 0;
 }
 
-static void put_line(enum log_level level, char line[LOG_LINE_MAX], size_t len)
+static void put_line(enum log_level level, const char *module,
+                     char line[LOG_LINE_MAX], size_t len)
 {
 	report_lost();
-	if (!send_line(level, line, len))
+	if (!send_line(level, module, line, len))
 		state.lost++;
 }
 
@@ -315,7 +328,7 @@ static void report_repeat(struct repeat *r)
 		len = begin_line(line, r->level, r->module);
 		len = append(line, len, "last message repeated %llu times: %s",
 		             (unsigned long long)r->folded, r->text);
-		put_line(r->level, line, len);
+		put_line(r->level, r->module, line, len);
 	}
 	r->fmt = NULL;
 }
@@ -407,6 +420,12 @@ void log_open(const char *role, enum log_sink sink, enum log_level level)
 	errno = saved_errno;
 }
 
+void log_set_hook(log_hook *hook, void *user)
+{
+	state.hook = hook;
+	state.hook_user = user;
+}
+
 void log_set_syslog_path(const char *path)
 {
 	state.syslog_path = path;
@@ -459,7 +478,7 @@ void log_write(enum log_level level, const char *module, const char *fmt, ...)
 	line[len] = '\0';
 	if (level == LOG_LEVEL_DEBUG ||
 	    !is_folded(level, module, fmt, line + head, len - head))
-		put_line(level, line, len);
+		put_line(level, module, line, len);
 	errno = saved_errno;
 }
 

@@ -37,7 +37,14 @@ enum log_level {
 enum log_sink {
 	LOG_TO_STDERR,
 	LOG_TO_SYSLOG,
+	LOG_TO_HOOK, /* whatever log_set_hook() named; nowhere if nothing */
 };
+
+/* Takes one message, without level and module before it and without a newline;
+ * `text` is NUL-terminated, free of control characters, and valid during the
+ * call only. It must not write to the log itself. */
+typedef void log_hook(void *user, enum log_level level, const char *module,
+                      const char *text);
 
 /* `role` ("comfymuxd", "worker") must be static. Before the first call the log
  * goes to stderr at level info. */
@@ -53,6 +60,11 @@ void log_flush(void);
 /* Where the syslog socket is, instead of /dev/log; must be static. Before
  * log_open(). */
 void log_set_syslog_path(const char *path);
+
+/* For a program that embeds us: every line goes to `hook`, which stands until
+ * the next call; NULL drops them. Levels and the folding of repeats hold as for
+ * any other sink. log_open() with LOG_TO_HOOK puts it in force. */
+void log_set_hook(log_hook *hook, void *user);
 
 /* `module` and `fmt` must be static: repeats are known by them. */
 void log_write(enum log_level level, const char *module, const char *fmt, ...)

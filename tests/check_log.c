@@ -562,6 +562,33 @@ END_TEST
 /* --- log_safe ----------------------------------------------------------------
  */
 
+static void keep_line(void *user, enum log_level level, const char *module,
+                      const char *text)
+{
+	char *kept = user;
+
+	(void)snprintf(kept, 256, "%d|%s|%.200s", (int)level, module, text);
+}
+
+START_TEST(hook_gets_the_bare_text)
+{
+	char kept[256] = "";
+
+	log_set_hook(keep_line, kept);
+	log_open("tester", LOG_TO_HOOK, LOG_LEVEL_INFO);
+	log_warn("hub", "one\nline (n=%d)", 7);
+	ck_assert_str_eq(kept, "1|hub|one line (n=7)");
+	log_debug("hub", "below the level");
+	ck_assert_str_eq(kept, "1|hub|one line (n=7)");
+	/* None: dropped, and not counted as lost. */
+	log_set_hook(NULL, NULL);
+	log_warn("hub", "nobody listens");
+	log_open("tester", LOG_TO_STDERR, LOG_LEVEL_INFO);
+	log_info("hub", "back");
+	ck_assert_ptr_null(strstr(drain(), "lost"));
+}
+END_TEST
+
 START_TEST(safe_escapes)
 {
 	ck_assert_str_eq(log_safe("plain \xc3\xa9", 8), "plain \xc3\xa9");
@@ -640,6 +667,7 @@ static Suite *log_suite(void)
 	tcase_add_test(t, syslog_daemon_restarts);
 	tcase_add_test(t, syslog_full_drops);
 	tcase_add_test(t, syslog_descriptor_taken_by_another);
+	tcase_add_test(t, hook_gets_the_bare_text);
 	tcase_add_test(t, safe_escapes);
 	tcase_add_test(t, safe_is_bounded);
 	tcase_add_test(t, safe_has_four_buffers);
