@@ -29,7 +29,7 @@ COMMON := backoff base64 buf clock comfy_api comfy_cancel comfy_event comfy_repl
           config config_doc config_parse config_place config_value error \
           fdutil http http_request json_number json_parse json_span log map \
           progress progress_history progress_json progress_log \
-          progress_nodes program resolve url uuid workflow
+          progress_nodes program resolve url uuid version workflow
 IPC    := channel client client_connect conn creds frame frame_queue lines listener \
           message message_build zygote
 SUPERVISOR := client_queue early eventlog hub life life_begin life_cancel \
@@ -83,7 +83,7 @@ CC_lint-gcc := gcc
 override CC := $(or $(CC_$(FLAVOUR)),$(CC))
 IS_CLANG := $(findstring clang,$(CC))
 
-STD := -std=c17 -D_GNU_SOURCE -DCOMFYMUX_VERSION='"$(VERSION)"'
+STD := -std=c17 -D_GNU_SOURCE
 # shadow, conversion: the two that find real faults in byte-counting code;
 # missing-prototypes: keeps functions static by default; format=2: formats are
 # literals; logical-op, duplicated-cond: gcc alone has them. unused-parameter
@@ -168,12 +168,15 @@ SUBMAKE = $(MAKE) --no-print-directory $(JOBS)
 LIBRARIES := $(if $(LIBRARY_SRC),$(BIN)/libcomfymux.a $(BIN)/libcomfymux.so)
 all: $(PROGRAMS_PRESENT:%=$(BIN)/%) $(LIBRARIES) ## all programs, into build/
 
-$(BIN)/comfymuxd: $(OBJ)/supervisor/main.o $(LIB)/libsupervisor.a \
+PARTS_comfymuxd := $(OBJ)/supervisor/main.o $(LIB)/libsupervisor.a \
         $(LIB)/libipc.a $(LIB)/libcommon.a
-$(BIN)/comfymux-worker: $(OBJ)/workers/main.o $(LIB)/libworkers.a \
+PARTS_comfymux-worker := $(OBJ)/workers/main.o $(LIB)/libworkers.a \
         $(LIB)/libipc.a $(LIB)/libcommon.a
-$(BIN)/comfymux: $(OBJ)/workers/front/main.o $(LIB)/libfront.a \
+PARTS_comfymux := $(OBJ)/workers/front/main.o $(LIB)/libfront.a \
         $(LIB)/libipc.a $(LIB)/libcommon.a
+$(BIN)/comfymuxd: $(PARTS_comfymuxd)
+$(BIN)/comfymux-worker: $(PARTS_comfymux-worker)
+$(BIN)/comfymux: $(PARTS_comfymux)
 $(BIN)/comfysim: $(call objs,$(SIM_SRC)) $(LIB)/libcommon.a
 
 $(PROGRAMS:%=$(BIN)/%):
@@ -192,6 +195,32 @@ $(LIB)/%.a:
 	@mkdir -p $(@D)
 	@rm -f $@
 	$(Q)ar rcs $@ $(filter %.o,$^)
+
+# The version is in one object: the same programs under another version, for
+# tests of upgrades, cost no more than linking them.
+OTHER_VERSION := $(VERSION)+other
+OTHER_BIN := $(BIN)/other
+OTHERS := $(filter-out comfysim,$(PROGRAMS_PRESENT))
+VERSIONED := $(addsuffix .o,$(OBJ)/common/version $(PIC)/common/version \
+             $(OBJ)/tests/check_mcp_session) \
+             $(BUILD)/lint/tidy/common/version.ok
+$(VERSIONED): private STD += -DCOMFYMUX_VERSION='"$(VERSION)"'
+$(OBJ)/common/version_other.o: common/version.c $(OBJ)/flags
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS_ALL) -DCOMFYMUX_VERSION='"$(OTHER_VERSION)"' \
+	        -MMD -MP -c -o $@ $<
+
+.PHONY: other
+other: $(OTHERS:%=$(OTHER_BIN)/%) ## the same programs, told to be another version
+# Its object comes before the libraries, so theirs is left alone.
+define OTHER_RULE
+$(OTHER_BIN)/$(1): $(OBJ)/common/version_other.o $(PARTS_$(1))
+endef
+$(foreach p,$(OTHERS),$(eval $(call OTHER_RULE,$(p))))
+$(OTHERS:%=$(OTHER_BIN)/%):
+	@mkdir -p $(@D)
+	$(SAY) LINK $@
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o %.a,$^) $(LIBS_$(@F))
 
 $(OBJ)/%.o: %.c $(OBJ)/flags
 	@mkdir -p $(@D)
@@ -218,7 +247,7 @@ $(BIN)/libcomfymux.so: $(PIC)/libcomfymux.o
 	        $(filter-out -pie,$(LDFLAGS_ALL)) -o $@ $< $(LIBS_COMMON)
 
 # Touched only when the flags are others than last time.
-$(OBJ)/flags: export FLAGS_TEXT = $(CC) $(CFLAGS_ALL)
+$(OBJ)/flags: export FLAGS_TEXT = $(CC) $(CFLAGS_ALL) $(VERSION)
 $(OBJ)/flags: FORCE
 	@mkdir -p $(@D)
 	@printf '%s\n' "$$FLAGS_TEXT" | cmp -s - $@ || \
@@ -267,7 +296,7 @@ unit: unit-build ## unit tests alone
 corpus-build: $(FUZZ_BINS)
 corpus: corpus-build
 	@scripts/run-checks --corpus tests/fuzz/corpus $(FUZZ_BINS)
-e2e: all ## whole-system tests alone (needs python3)
+e2e: all other ## whole-system tests alone (needs python3)
 	@BIN=$(BIN) scripts/run-e2e
 drift: all ## do layers, lists and generated texts still fit the code?
 	@scripts/run-steps $(BUILD)/log \
@@ -278,13 +307,13 @@ drift: all ## do layers, lists and generated texts still fit the code?
 RUN_TESTS = rc=0; scripts/run-checks $(CHECK_BINS) || rc=1; \
         scripts/run-checks --corpus tests/fuzz/corpus $(FUZZ_BINS) || rc=1; \
         BIN=$(BIN) scripts/run-e2e || rc=1
-test: all unit-build corpus-build
+test: all other unit-build corpus-build
 	@$(RUN_TESTS); exit $$rc
 
 .PHONY: check check-asan check-mcp check-valgrind fuzz fuzz-corpus
 check: ## install what is needed, build, run all tests
 	@scripts/install-deps
-	@$(SUBMAKE) all unit-build corpus-build
+	@$(SUBMAKE) all other unit-build corpus-build
 	@$(RUN_TESTS); $(MAKE) --no-print-directory drift || rc=1; exit $$rc
 check-asan: ## all tests with address and undefined behaviour sanitizers
 	@scripts/install-deps

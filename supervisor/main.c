@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "common/version.h"
 #include "supervisor/supervisor.h"
 
 /* The contract's exit status. */
@@ -35,6 +36,13 @@ static int print(const char *text)
 	return STATUS_OK;
 }
 
+static int print_version(void)
+{
+	if (printf("comfymuxd %s\n", comfymux_version) < 0)
+		return STATUS_FAILURE;
+	return print("");
+}
+
 static int serve(const struct options *o, struct config *cfg)
 {
 	static struct supervisor sv;
@@ -62,7 +70,7 @@ int main(int argc, char **argv)
 	if (o.action == OPTIONS_HELP)
 		return print(options_help);
 	if (o.action == OPTIONS_VERSION)
-		return print("comfymuxd " COMFYMUX_VERSION "\n");
+		return print_version();
 	src = options_sources(&o);
 	if (config_load(&cfg, &src, &err) < 0)
 		return fail(STATUS_USAGE, &err);

@@ -12,6 +12,7 @@
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "common/macros.h"
+#include "common/version.h"
 #include "common/workflow.h"
 #include "supervisor/life.h"
 #include "supervisor/poster.h"
@@ -127,7 +128,7 @@ static int op_hello(struct supervisor *sv, struct peer *peer,
 	free(text);
 	peer->greeted = true;
 	(void)buf_putc(&out, '{');
-	put_string(&out, "version", COMFYMUX_VERSION);
+	put_string(&out, "version", comfymux_version);
 	(void)buf_printf(&out, ",\"protocol\":%d", MESSAGE_PROTOCOL);
 	put_string(&out, "epoch", sv->epoch);
 	(void)buf_printf(&out, ",\"pid\":%d,\"uid\":%u,\"operator\":%s",

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "common/version.h"
 #include "supervisor/ops.h"
 #include "supervisor/position.h"
 #include "supervisor/tell.h"
@@ -420,7 +421,7 @@ int ops_status(struct supervisor *sv, struct peer *peer,
 	struct buf out = BUF_INIT(LINE_MAX_BYTES);
 
 	(void)buf_putc(&out, '{');
-	put_string(&out, "version", COMFYMUX_VERSION);
+	put_string(&out, "version", comfymux_version);
 	(void)buf_printf(&out, ",\"pid\":%d", (int)getpid());
 	put_upstream(sv, peer, &out);
 	put_sessions(sv, peer, &out);

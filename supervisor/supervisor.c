@@ -15,6 +15,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/version.h"
 #include "supervisor/life.h"
 #include "supervisor/polling.h"
 #include "supervisor/position.h"
@@ -423,7 +424,7 @@ static void tell_ready(struct supervisor *sv)
 	         "serving %s (comfyui=%.*s state_dir=%s users=%s version=%s)",
 	         sv->cfg.socket, (int)sv->url_text.len, sv->url_text.data,
 	         sv->cfg.state_dir, sv->single_user ? "one" : "several",
-	         COMFYMUX_VERSION);
+	         comfymux_version);
 	if (sv->uid == 0)
 		log_info("supervisor",
 		         "running as root, which nothing here needs");

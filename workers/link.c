@@ -17,6 +17,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/uuid.h"
+#include "common/version.h"
 #include "workers/link_private.h"
 #include "workers/poller.h"
 
@@ -335,7 +336,7 @@ int link_set_bus(struct link *l, int fd, struct error *err)
 		return 0;
 	}
 	(void)snprintf(name, sizeof(name), "comfymux %.32s/%s", l->kind,
-	               COMFYMUX_VERSION);
+	               comfymux_version);
 	l->client = client_new(l->loop, fd, name, &handlers, l, &l->bus_error);
 	if (!l->client) {
 		if (err)

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "common/version.h"
 #include "ipc/channel.h"
 #include "workers/worker.h"
 #include "workers/zygote.h"
@@ -51,7 +52,7 @@ static int parse_arguments(int argc, char **argv, struct worker_start *start,
 			*zygotep = true;
 		} else if (strcmp(argv[i], "--version") == 0) {
 			return printf("comfymux-worker %s\n",
-			              COMFYMUX_VERSION) < 0;
+			              comfymux_version) < 0;
 		} else if (strcmp(argv[i], "--help") == 0) {
 			return fputs(usage, stdout) == EOF;
 		} else {

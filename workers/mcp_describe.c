@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/json_span.h"
+#include "common/version.h"
 #include "workers/mcp_tools.h"
 
 static const char instructions[] =
@@ -53,7 +54,7 @@ static void put_server_info(struct buf *out, enum mcp_version v)
 	put_string(out, "name", "comfymux");
 	if (mcp_has_structured(v))
 		put_string(out, "title", "comfymux: ComfyUI workflows");
-	put_string(out, "version", COMFYMUX_VERSION);
+	put_string(out, "version", comfymux_version);
 	(void)buf_putc(out, '}');
 }
 

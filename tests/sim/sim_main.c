@@ -8,14 +8,11 @@
 #include <stdlib.h>
 
 #include "common/log.h"
+#include "common/version.h"
 #include "tests/sim/sim.h"
 #include "tests/sim/sim_events.h"
 #include "tests/sim/sim_http.h"
 #include "tests/sim/sim_nodes.h"
-
-#ifndef COMFYMUX_VERSION
-#define COMFYMUX_VERSION "unknown"
-#endif
 
 #define EXIT_USAGE 2
 
@@ -143,7 +140,7 @@ int main(int argc, char **argv)
 		return EXIT_SUCCESS;
 	}
 	if (sim.options.version) {
-		(void)puts("comfysim " COMFYMUX_VERSION);
+		(void)printf("comfysim %s\n", comfymux_version);
 		return EXIT_SUCCESS;
 	}
 	log_open("comfysim", LOG_TO_STDERR,

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/version.h"
 #include "ipc/client.h"
 #include "workers/front/autostart.h"
 #include "workers/front/keeper.h"
@@ -87,9 +88,11 @@ static int ask_supervisor(struct question *q, int fd, enum op op,
 		.on_ready = on_ready,
 		.on_close = on_close,
 	};
-	struct client *c = client_new(q->loop, fd, "comfymux/" COMFYMUX_VERSION,
-	                              &handlers, q, q->err);
+	struct client *c;
+	char name[64];
 
+	(void)snprintf(name, sizeof(name), "comfymux/%s", comfymux_version);
+	c = client_new(q->loop, fd, name, &handlers, q, q->err);
 	if (!c)
 		return -1;
 	if (client_request(c, op, params, 0, on_reply, q, q->err) == 0) {

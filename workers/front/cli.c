@@ -13,6 +13,7 @@
 
 #include "common/fdutil.h"
 #include "common/log.h"
+#include "common/version.h"
 #include "common/workflow.h"
 
 #define GLOBAL_OPTIONS                                                         \
@@ -426,7 +427,7 @@ int cli_main(const struct cli_command *commands, int argc, char **argv)
 	if (r != 0)
 		return r;
 	if (p.version)
-		return cli_printf("comfymux %s\n", COMFYMUX_VERSION);
+		return cli_printf("comfymux %s\n", comfymux_version);
 	if (p.help)
 		return cli.command ? help_command(cli.command)
 		                   : help_all(commands);

@@ -13,6 +13,7 @@
 #include "common/cleanup.h"
 #include "common/list.h"
 #include "common/progress_log.h"
+#include "common/version.h"
 #include "ipc/client.h"
 #include "workers/front/ask.h"
 #include "workers/front/out.h"
@@ -164,11 +165,13 @@ static int watch_start(struct watch *w, struct error *err)
 		.on_close = on_close,
 	};
 	int fd = client_connect(&w->cli->cfg, NULL, err);
+	char name[64];
 
 	if (fd < 0)
 		return -1;
-	w->client = client_new(w->loop, fd, "comfymux watch/" COMFYMUX_VERSION,
-	                       &handlers, w, err);
+	(void)snprintf(name, sizeof(name), "comfymux watch/%s",
+	               comfymux_version);
+	w->client = client_new(w->loop, fd, name, &handlers, w, err);
 	if (!w->client)
 		return -1;
 	return client_request(w->client, OP_SUBSCRIBE, SPAN("{}"), 0,

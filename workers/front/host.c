@@ -13,6 +13,7 @@
 
 #include "common/json_span.h"
 #include "common/log.h"
+#include "common/version.h"
 #include "ipc/client.h"
 
 #define PARAMS_MAX 8192
@@ -201,7 +202,7 @@ struct host *host_new(struct ev_loop *loop, int fd,
 	host->user = user;
 	ev_timer_init(&host->hello, on_no_hello, HOST_HELLO_MS / 1000.0, 0.);
 	(void)snprintf(name, sizeof(name), "comfymux %.32s/%s", cfg->kind,
-	               COMFYMUX_VERSION);
+	               comfymux_version);
 	/* Consumes fd. */
 	host->client = client_new(loop, fd, name, &handlers, host, err);
 	if (!host->client)
