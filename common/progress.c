@@ -206,6 +206,7 @@ unsigned progress_set_executing(struct progress *p)
 	if (p->pub.queue_position != 0)
 		change |= PROGRESS_QUEUE;
 	p->pub.queue_position = 0;
+	p->pub.paused = false;
 	return change;
 }
 
@@ -222,6 +223,7 @@ unsigned progress_end(struct progress *p)
 		(void)progress_clear_error(p);
 	}
 	p->pub.queue_position = 0;
+	p->pub.paused = false;
 	(void)progress_refresh_current(p);
 	return change;
 }
@@ -244,6 +246,14 @@ unsigned progress_fold_running(struct progress *p, enum cmx_method method)
 	if (change != PROGRESS_SAME)
 		p->pub.method = method;
 	return change;
+}
+
+unsigned progress_fold_paused(struct progress *p, bool paused)
+{
+	if (p->pub.status != CMX_QUEUED || p->pub.paused == paused)
+		return PROGRESS_SAME;
+	p->pub.paused = paused;
+	return PROGRESS_QUEUE;
 }
 
 void progress_set_method(struct progress *p, enum cmx_method method)

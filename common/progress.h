@@ -81,6 +81,7 @@ struct cmx_progress {
 	double current_node_progress;      /* 0 to 1 */
 	double current_value, current_max; /* steps; max 0: not known */
 	int64_t queue_position; /* prompts ahead; 0 when running; -1 unknown */
+	bool paused; /* queued, and an operator has paused the service */
 	struct cmx_nodes completed_nodes, cached_nodes;
 	const char *outputs; /* JSON object text: node id -> output, as sent */
 	size_t outputs_len;
@@ -99,7 +100,7 @@ enum progress_change {
 	PROGRESS_STEP = 1 << 0, /* value of the current node only */
 	PROGRESS_NODE = 1 << 1, /* a node started, ended, or was cached */
 	PROGRESS_OUTPUT = 1 << 2,
-	PROGRESS_QUEUE = 1 << 3,  /* queue position */
+	PROGRESS_QUEUE = 1 << 3,  /* queue position, or paused */
 	PROGRESS_STATUS = 1 << 4, /* queued -> executing */
 	PROGRESS_END = 1 << 5,    /* completed or failed: final */
 	PROGRESS_ERROR = 1 << 6,  /* an error was noted, or proved harmless by
@@ -144,6 +145,8 @@ unsigned progress_fold_history(struct progress *p, struct json entry,
 unsigned progress_fold_queued(struct progress *p, int64_t ahead,
                               enum cmx_method method);
 unsigned progress_fold_running(struct progress *p, enum cmx_method method);
+/* Whether it waits because the service is paused. */
+unsigned progress_fold_paused(struct progress *p, bool paused);
 
 /* How news will come, where none has come yet to tell. */
 void progress_set_method(struct progress *p, enum cmx_method method);
@@ -164,9 +167,9 @@ enum progress_json {
 	PROGRESS_JSON_RESULT = 1 << 1,     /* "progress_method" for "method" */
 };
 /* Appends the ExecutionProgress object: prompt_id, status, current_node,
- * current_node_progress, queue_position, completed_nodes, cached_nodes,
+ * current_node_progress, queue_position, paused, completed_nodes, cached_nodes,
  * outputs, error, method. Members without a value (no current node, unknown
- * position, no error) are left out. 0 or what buf_append says. */
+ * position, not paused, no error) are left out. 0 or what buf_append says. */
 int progress_to_json(const struct progress *p, unsigned flags, struct buf *out);
 
 const char *cmx_status_name(enum cmx_status s); /* "queued" ... */

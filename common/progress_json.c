@@ -77,6 +77,8 @@ int progress_to_json(const struct progress *p, unsigned flags, struct buf *out)
 		(void)buf_json_key(out, "queue_position");
 		(void)buf_printf(out, "%lld", (long long)c->queue_position);
 	}
+	if (c->paused)
+		(void)buf_puts(out, ",\"paused\":true");
 	put_list(out, "completed_nodes", &p->completed);
 	put_list(out, "cached_nodes", &p->cached);
 	if (!(flags & PROGRESS_JSON_NO_OUTPUTS)) {
@@ -101,6 +103,7 @@ enum snapshot_field {
 	S_CURRENT_NODE,
 	S_CURRENT_PROGRESS,
 	S_QUEUE_POSITION,
+	S_PAUSED,
 	S_COMPLETED,
 	S_CACHED,
 	S_OUTPUTS,
@@ -115,6 +118,7 @@ static const char *const snapshot_names[] = {
 	[S_CURRENT_NODE] = "current_node",
 	[S_CURRENT_PROGRESS] = "current_node_progress",
 	[S_QUEUE_POSITION] = "queue_position",
+	[S_PAUSED] = "paused",
 	[S_COMPLETED] = "completed_nodes",
 	[S_CACHED] = "cached_nodes",
 	[S_OUTPUTS] = "outputs",
@@ -211,6 +215,7 @@ static unsigned fold_course(struct progress *p, const struct json *f)
 {
 	enum cmx_status status = p->pub.status;
 	unsigned change = PROGRESS_SAME;
+	bool paused = false;
 	int64_t ahead;
 
 	p->partial = true;
@@ -219,6 +224,8 @@ static unsigned fold_course(struct progress *p, const struct json *f)
 		change |= progress_set_executing(p);
 	else if (json_int64(f[S_QUEUE_POSITION], &ahead))
 		change |= progress_fold_queued(p, ahead, p->pub.method);
+	(void)json_bool(f[S_PAUSED], &paused);
+	change |= progress_fold_paused(p, paused);
 	change |= fold_lists(p, f);
 	change |= fold_current(p, f);
 	/* What is known stays known, but how it ended is told there. */

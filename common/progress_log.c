@@ -41,8 +41,16 @@ static bool say(progress_log_cb *cb, void *user, const char *fmt, ...)
 static bool tell_queue(struct progress_log *l, const struct cmx_progress *p,
                        progress_log_cb *cb, void *user)
 {
-	if (p->status != CMX_QUEUED || p->queue_position < 0 ||
-	    p->queue_position == l->position)
+	if (p->status != CMX_QUEUED)
+		return true;
+	if (p->paused != l->paused) {
+		l->paused = p->paused;
+		if (!say(cb, user,
+		         p->paused ? "The service is paused"
+		                   : "The service goes on"))
+			return false;
+	}
+	if (p->queue_position < 0 || p->queue_position == l->position)
 		return true;
 	l->position = p->queue_position;
 	return say(cb, user, "Queued (position: %" PRId64 ")", l->position);

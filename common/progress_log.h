@@ -19,6 +19,7 @@
 #define PROGRESS_LOG_STEP 25 /* per cent between two lines of one node */
 
 struct progress_log {
+	bool paused;              /* told last */
 	int64_t position;         /* last told; -1: none */
 	char *node;               /* started last; owned */
 	int step;                 /* per cent told of it */

@@ -262,6 +262,19 @@ void life_unreachable(struct supervisor *sv, const struct error *err)
 	}
 }
 
+void life_announce(struct supervisor *sv)
+{
+	static const struct life_news none;
+	struct list *it, *after;
+	struct prompt *p;
+
+	list_for_each_safe (it, after, &sv->poster.unanswered) {
+		p = list_entry(it, struct prompt, unanswered);
+		if (p->fsm.state == PROMPT_ACCEPTED)
+			life_reply(sv, p, &none);
+	}
+}
+
 void life_abandoned(struct prompt *p)
 {
 	if (!list_empty(&p->waiters))

@@ -35,6 +35,9 @@ int life_cancel(struct supervisor *sv, struct peer *peer, struct span id,
 /* ComfyUI doesn't answer: whoever waits for a POST's result is told what can
  * be told. */
 void life_unreachable(struct supervisor *sv, const struct error *err);
+/* Nothing is posted for now: whoever waits for a POST's result is told that
+ * his prompt is queued. */
+void life_announce(struct supervisor *sv);
 /* A request that waited is gone, unanswered: its client left. */
 void life_abandoned(struct prompt *p);
 

@@ -493,6 +493,36 @@ static int op_reconnect(struct supervisor *sv, struct peer *peer,
 	return 0;
 }
 
+/* --- pausing -------------------------------------------------------------- */
+
+static int set_paused(struct supervisor *sv, struct peer *peer,
+                      const struct request *req, bool paused, struct error *err)
+{
+	size_t waiting = sv->tracker.queue.waiting;
+	struct buf out = BUF_INIT(64);
+
+	log_info("ops", "%s asked (uid=%u)", op_table[req->op].name,
+	         (unsigned)peer->creds.uid);
+	if (poster_set_paused(sv, paused, err) < 0)
+		return -1;
+	(void)buf_printf(&out, "{\"paused\":%s,\"waiting\":%zu}",
+	                 sv->paused ? "true" : "false", waiting);
+	reply_buf(peer, req, &out);
+	return 0;
+}
+
+static int op_pause(struct supervisor *sv, struct peer *peer,
+                    const struct request *req, struct error *err)
+{
+	return set_paused(sv, peer, req, true, err);
+}
+
+static int op_resume(struct supervisor *sv, struct peer *peer,
+                     const struct request *req, struct error *err)
+{
+	return set_paused(sv, peer, req, false, err);
+}
+
 /* --- dispatch ------------------------------------------------------------- */
 
 static op_handler *const handlers[] = {
@@ -507,6 +537,8 @@ static op_handler *const handlers[] = {
 	[OP_STATUS] = ops_status,
 	[OP_CANCEL] = op_cancel,
 	[OP_RECONNECT] = op_reconnect,
+	[OP_PAUSE] = op_pause,
+	[OP_RESUME] = op_resume,
 	[OP_RESTART_WORKERS] = op_restart_workers,
 	[OP_PING] = op_ping,
 };

@@ -424,6 +424,7 @@ int ops_status(struct supervisor *sv, struct peer *peer,
 	put_string(&out, "version", comfymux_version);
 	(void)buf_printf(&out, ",\"pid\":%d", (int)getpid());
 	put_upstream(sv, peer, &out);
+	(void)buf_printf(&out, ",\"paused\":%s", sv->paused ? "true" : "false");
 	put_sessions(sv, peer, &out);
 	put_prompts(sv, peer, &out);
 	(void)buf_printf(&out, ",\"subscribers\":%zu",

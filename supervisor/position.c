@@ -43,14 +43,16 @@ size_t positions_foreign(const struct supervisor *sv)
 void positions_place(struct supervisor *sv, struct prompt *p, int64_t ahead,
                      enum cmx_method method)
 {
-	unsigned change = progress_fold_queued(p->progress, ahead, method);
-	char data[48];
+	bool paused = sv->paused && p->fsm.state == PROMPT_ACCEPTED;
+	unsigned change = progress_fold_queued(p->progress, ahead, method) |
+	                  progress_fold_paused(p->progress, paused);
+	char data[64];
 	int n;
 
 	if (!(change & PROGRESS_QUEUE) || ahead >= POSITION_TOLD_MAX)
 		return;
-	n = snprintf(data, sizeof(data), "{\"queue_position\":%lld}",
-	             (long long)ahead);
+	n = snprintf(data, sizeof(data), "{\"queue_position\":%lld%s}",
+	             (long long)ahead, paused ? ",\"paused\":true" : "");
 	tell_event(sv, p, method == CMX_POLLING ? EVENT_POLLED : EVENT_QUEUED,
 	           span_make(data, (size_t)n));
 }
@@ -223,6 +225,7 @@ void positions_enter(struct supervisor *sv, struct prompt *p)
 	struct positions *po = &sv->positions;
 	size_t before = sv->tracker.outstanding_count - 1;
 
+	(void)progress_fold_paused(p->progress, false);
 	if (po->remaining < 0)
 		return;
 	/* Told with `submitted`. */

@@ -10,6 +10,7 @@
 #include "common/macros.h"
 #include "common/workflow.h"
 #include "supervisor/life.h"
+#include "supervisor/position.h"
 #include "supervisor/stream.h"
 
 /* While ComfyUI is away somebody tries this often; a new submission tries at
@@ -55,6 +56,8 @@ bool poster_has_room(const struct supervisor *sv)
 {
 	const struct tracker *t = &sv->tracker;
 
+	if (sv->paused)
+		return false;
 	return sv->single_user || t->outstanding_count + t->queue.waiting <
 	                                  (size_t)sv->cfg.max_outstanding;
 }
@@ -218,7 +221,8 @@ void poster_kick(struct supervisor *sv)
 	struct queue_entry *e = queue_peek(&t->queue);
 	struct prompt *p;
 
-	if (!e || po->posting || sv->stopping || ev_is_active(&po->retry))
+	if (!e || po->posting || sv->stopping || sv->paused ||
+	    ev_is_active(&po->retry))
 		return;
 	/* One whose fate is not known yet comes first. */
 	if (t->checking_count > 0)
@@ -234,4 +238,19 @@ void poster_kick_now(struct supervisor *sv)
 {
 	ev_timer_stop(sv->loop, &sv->poster.retry);
 	poster_kick(sv);
+}
+
+int poster_set_paused(struct supervisor *sv, bool paused, struct error *err)
+{
+	if (state_dir_set_paused(&sv->state_dir, paused, err) < 0)
+		return -1;
+	if (sv->paused == paused)
+		return 0;
+	sv->paused = paused;
+	if (paused)
+		life_announce(sv);
+	else
+		poster_kick_now(sv);
+	positions_changed(sv);
+	return 0;
 }

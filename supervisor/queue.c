@@ -9,6 +9,7 @@ void queue_init(struct queue *q)
 {
 	list_init(&q->turns);
 	q->waiting = 0;
+	q->clock = 0;
 }
 
 void queue_line_init(struct queue_line *l)
@@ -17,6 +18,7 @@ void queue_line_init(struct queue_line *l)
 	list_init(&l->turn);
 	list_init(&l->walk);
 	l->next = NULL;
+	l->served = 0;
 }
 
 void queue_entry_init(struct queue_entry *e)
@@ -25,11 +27,23 @@ void queue_entry_init(struct queue_entry *e)
 	e->line = NULL;
 }
 
+/* Behind all that were served before it, and those that came before it. The
+ * search starts at the end, where a line that is served often belongs. */
+static void join_ring(struct queue *q, struct queue_line *l)
+{
+	struct list *after = q->turns.prev;
+
+	while (after != &q->turns &&
+	       list_entry(after, struct queue_line, turn)->served > l->served)
+		after = after->prev;
+	list_prepend(after, &l->turn);
+}
+
 void queue_append(struct queue *q, struct queue_line *l, struct queue_entry *e)
 {
 	assert(!e->line);
 	if (list_empty(&l->entries))
-		list_append(&q->turns, &l->turn);
+		join_ring(q, l);
 	list_append(&l->entries, &e->link);
 	e->line = l;
 	q->waiting++;
@@ -39,6 +53,7 @@ void queue_return(struct queue *q, struct queue_line *l, struct queue_entry *e)
 {
 	assert(!e->line);
 	list_del(&l->turn);
+	l->served = 0;
 	list_prepend(&q->turns, &l->turn);
 	list_prepend(&l->entries, &e->link);
 	e->line = l;
@@ -74,6 +89,7 @@ struct queue_entry *queue_take(struct queue *q)
 	if (!e)
 		return NULL;
 	l = e->line;
+	l->served = ++q->clock;
 	queue_remove(q, e);
 	if (!list_empty(&l->entries)) {
 		list_del(&l->turn);

@@ -3,14 +3,18 @@
  * the tenants that have somebody waiting, in a ring. Pure; entries and lines
  * are embedded in prompts and tenants.
  *
- * Within a tenant first come, first served; between tenants round robin, so
- * that one who submits a thousand prompts delays another by one.
+ * Within a tenant first come, first served; between tenants whoever was served
+ * longest ago. Among those who always have something waiting that is round
+ * robin; one who comes to the queue after a while, or for the first time, goes
+ * to its head, so that a flood of another's delays him by no more than what
+ * was granted already.
  */
 #ifndef SUPERVISOR_QUEUE_H
 #define SUPERVISOR_QUEUE_H
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "common/list.h"
 
@@ -24,21 +28,24 @@ struct queue_entry {
 struct queue_line {
 	struct list entries;
 	struct list turn; /* in the ring while `entries` isn't empty */
+	uint64_t served;  /* when it had a turn, by queue.clock; 0: not yet */
 	/* queue_walk's: */
 	struct list walk;
 	struct list *next;
 };
 
 struct queue {
-	struct list turns; /* the first line is next */
+	struct list turns; /* the first line is next: by `served`, upwards */
 	size_t waiting;    /* entries, all lines */
+	uint64_t clock;    /* turns taken */
 };
 
 void queue_init(struct queue *q);
 void queue_line_init(struct queue_line *l);
 void queue_entry_init(struct queue_entry *e);
 
-/* At the end of its line. */
+/* At the end of its line. A line that was empty goes to the place in the ring
+ * that its last turn gives it. */
 void queue_append(struct queue *q, struct queue_line *l, struct queue_entry *e);
 /* At the front of its line, and the line's turn is next: for one whose turn
  * came to nothing. */

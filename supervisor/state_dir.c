@@ -25,6 +25,7 @@
 #define LOCK_NAME     "lock"
 #define ID_NAME       "client_id"
 #define BAD_NAME      "client_id.bad"
+#define PAUSED_NAME   "paused"
 #define NAME_ROOM     64 /* bytes kept free behind the path for a name */
 #define PID_TEXT_MAX  24
 #define OTHERS_ACCESS (S_IRWXG | S_IRWXO)
@@ -321,6 +322,35 @@ int state_dir_renew_client_id(struct state_dir *s, struct error *err)
 		                       state_dir_file(s, ID_NAME));
 	memcpy(s->client_id, text, UUID_LEN);
 	s->client_id[UUID_LEN] = '\0';
+	return 0;
+}
+
+int state_dir_is_paused(const struct state_dir *s, bool *pausedp,
+                        struct error *err)
+{
+	*pausedp = faccessat(s->dirfd, PAUSED_NAME, F_OK,
+	                     AT_SYMLINK_NOFOLLOW) == 0;
+	if (*pausedp || errno == ENOENT)
+		return 0;
+	return error_set_errno(err, errno, "cannot look at %s",
+	                       state_dir_file(s, PAUSED_NAME));
+}
+
+int state_dir_set_paused(const struct state_dir *s, bool paused,
+                         struct error *err)
+{
+	static const char text[] = "comfymux resume ends this pause\n";
+	int r = 0;
+
+	if (paused)
+		r = fd_write_file(state_dir_file(s, PAUSED_NAME), text,
+		                  sizeof(text) - 1, FILE_MODE);
+	else if (unlinkat(s->dirfd, PAUSED_NAME, 0) < 0 && errno != ENOENT)
+		r = -errno;
+	if (r < 0)
+		return error_set_errno(err, -r, "cannot %s %s",
+		                       paused ? "write" : "remove",
+		                       state_dir_file(s, PAUSED_NAME));
 	return 0;
 }
 

@@ -4,6 +4,8 @@
 #ifndef SUPERVISOR_STATE_DIR_H
 #define SUPERVISOR_STATE_DIR_H
 
+#include <stdbool.h>
+
 #include "common/error.h"
 #include "common/uuid.h"
 
@@ -29,6 +31,12 @@ int state_dir_open(struct state_dir *s, const char *path, struct error *err);
 void state_dir_close(struct state_dir *s);
 /* A fresh client id, written durably before it returns. */
 int state_dir_renew_client_id(struct state_dir *s, struct error *err);
+/* Whether the service is paused: a file that is there or not, so that it can be
+ * seen, and ended, without a supervisor. `*pausedp` is read at the start. */
+int state_dir_is_paused(const struct state_dir *s, bool *pausedp,
+                        struct error *err);
+int state_dir_set_paused(const struct state_dir *s, bool paused,
+                         struct error *err);
 /* "<path>/<name>" in a static buffer. */
 const char *state_dir_file(const struct state_dir *s, const char *name);
 

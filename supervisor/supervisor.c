@@ -363,6 +363,12 @@ static int open_parts(struct supervisor *sv, struct error *err)
 {
 	if (state_dir_open(&sv->state_dir, sv->cfg.state_dir, err) < 0)
 		return -1;
+	if (state_dir_is_paused(&sv->state_dir, &sv->paused, err) < 0)
+		return -1;
+	if (sv->paused)
+		log_warn("supervisor", "the service is paused since an "
+		                       "operator asked for it; comfymux "
+		                       "resume ends that");
 	sv->store = store_open(state_dir_file(&sv->state_dir, STORE_FILE), err);
 	if (!sv->store || life_restore(sv, err) < 0)
 		return -1;

@@ -85,6 +85,9 @@ struct supervisor {
 	/* Only one uid can connect: no turns, everything is posted at once. */
 	bool single_user;
 
+	/* By an operator: nothing is posted. As the state directory says. */
+	bool paused;
+
 	struct state_dir state_dir;
 	struct store *store;
 	struct tracker tracker;

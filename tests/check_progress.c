@@ -444,6 +444,32 @@ START_TEST(test_queue)
 }
 END_TEST
 
+START_TEST(test_paused)
+{
+	static const char text[] = "{\"status\":\"queued\",\"paused\":true}";
+	static const char on[] = "{\"status\":\"queued\"}";
+	struct json j;
+
+	ck_assert_uint_eq(progress_fold_paused(p, false), PROGRESS_SAME);
+	ck_assert_uint_eq(progress_fold_paused(p, true), PROGRESS_QUEUE);
+	ck_assert_uint_eq(progress_fold_paused(p, true), PROGRESS_SAME);
+	assert_json(0, "{\"prompt_id\":\"p\",\"status\":\"queued\","
+	               "\"paused\":true,\"completed_nodes\":[],"
+	               "\"cached_nodes\":[],\"outputs\":{},"
+	               "\"method\":\"websocket\"}");
+	ck_assert_int_eq(json_parse(&j, on, strlen(on), 0, NULL), JSON_OK);
+	ck_assert_uint_eq(progress_fold_snapshot(p, j), PROGRESS_QUEUE);
+	ck_assert(!get()->paused);
+	ck_assert_int_eq(json_parse(&j, text, strlen(text), 0, NULL), JSON_OK);
+	ck_assert_uint_eq(progress_fold_snapshot(p, j), PROGRESS_QUEUE);
+	ck_assert(get()->paused);
+	/* One that runs doesn't wait. */
+	(void)progress_fold_running(p, CMX_WEBSOCKET);
+	ck_assert(!get()->paused);
+	ck_assert_uint_eq(progress_fold_paused(p, true), PROGRESS_SAME);
+}
+END_TEST
+
 static void add_events(Suite *s)
 {
 	TCase *t = progress_case(s, "events");
@@ -462,6 +488,7 @@ static void add_events(Suite *s)
 	tcase_add_test(t, test_reconnect);
 	tcase_add_test(t, test_reconnect_names_the_right_one);
 	tcase_add_test(t, test_queue);
+	tcase_add_test(t, test_paused);
 }
 
 static void add_errors(Suite *s)

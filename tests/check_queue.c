@@ -82,15 +82,34 @@ START_TEST(test_round_robin)
 }
 END_TEST
 
-START_TEST(test_a_newcomer_waits_one_turn)
+START_TEST(test_a_newcomer_is_next)
 {
 	for (int i = 0; i < 4; i++)
 		append(0, i);
 	ck_assert_int_eq(name_of(queue_take(&q)), 'a');
 	append(1, 4);
-	ck_assert_int_eq(name_of(queue_take(&q)), 'b');
+	append(2, 5);
+	append(1, 6);
+	ck_assert_str_eq(drain(), "efbgcd");
+}
+END_TEST
+
+/* One prompt at a time, each after the end of the one before, wins no more
+ * than every other turn. */
+START_TEST(test_coming_back_is_no_advantage)
+{
+	for (int i = 0; i < 4; i++)
+		append(0, i);
+	append(1, 4);
+	ck_assert_int_eq(name_of(queue_take(&q)), 'a');
 	ck_assert_int_eq(name_of(queue_take(&q)), 'e');
-	ck_assert_str_eq(drain(), "cd");
+	append(1, 5);
+	ck_assert_int_eq(name_of(queue_take(&q)), 'b');
+	ck_assert_int_eq(name_of(queue_take(&q)), 'f');
+	/* Away while the other had a turn: then it is first. */
+	ck_assert_int_eq(name_of(queue_take(&q)), 'c');
+	append(1, 6);
+	ck_assert_str_eq(drain(), "gd");
 }
 END_TEST
 
@@ -229,7 +248,8 @@ static Suite *queue_suite(void)
 	tcase_add_test(t, test_empty);
 	tcase_add_test(t, test_one_line_is_fifo);
 	tcase_add_test(t, test_round_robin);
-	tcase_add_test(t, test_a_newcomer_waits_one_turn);
+	tcase_add_test(t, test_a_newcomer_is_next);
+	tcase_add_test(t, test_coming_back_is_no_advantage);
 	tcase_add_test(t, test_returned_is_next);
 	tcase_add_test(t, test_returned_to_an_empty_line);
 	tcase_add_test(t, test_remove);

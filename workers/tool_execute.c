@@ -137,16 +137,21 @@ static void describe(struct json output, struct json p,
 	cleanup_free char *node =
 		json_string_dup(json_get(p, "current_node"), 256);
 	bool queued = json_string_eq(json_get(p, "status"), "queued");
+	const char *why = "";
+	bool paused = false;
 	int64_t position;
 
+	if (json_bool(json_get(p, "paused"), &paused) && paused)
+		why = "; the service is paused";
 	if (node)
 		describe_node(output, facts, node, text, size);
 	else if (queued && json_int64(json_get(p, "queue_position"), &position))
-		(void)snprintf(text, size, "Queued (position: %" PRId64 ")",
-		               position);
+		(void)snprintf(text, size, "Queued (position: %" PRId64 "%s)",
+		               position, why);
+	else if (queued)
+		(void)snprintf(text, size, "Queued%s", why);
 	else
-		(void)snprintf(text, size, "%s",
-		               queued ? "Queued" : "Executing");
+		(void)snprintf(text, size, "Executing");
 }
 
 /* One scale for the whole: of the nodes that will run, those that have, and the
@@ -232,7 +237,7 @@ static void put_execution(struct tool_call *c, struct json p, struct buf *out)
 		"prompt_id",       "status",       "progress_method",
 		"queue_position",  "current_node", "current_node_progress",
 		"completed_nodes", "cached_nodes", "error",
-		"node_errors",     "elapsed_ms",
+		"node_errors",     "elapsed_ms",   "paused",
 	};
 	struct execution *e = c->state;
 

@@ -64,7 +64,7 @@
 	"\"" name "\":{\"type\":\"array\",\"items\":{\"type\":\"object\"}}"
 #define NODES                                                                  \
 	STRING("current_node") "," NUMBER("current_node_progress") ","         \
-	INTEGER("queue_position") "," STRINGS("completed_nodes") ","           \
+	INTEGER("queue_position") "," BOOL("paused") "," STRINGS("completed_nodes") ","           \
 	STRINGS("cached_nodes") ","                                            \
 	"\"outputs\":{\"type\":\"object\",\"description\":\"node id -> "       \
 	"output, as ComfyUI gave it\"},"                                       \

@@ -281,6 +281,21 @@ class Questions(CliCase):
         self.assertEqual(self.rig.stats()["websockets"]["open"], 1)
         self.assertIn("connected", self.rig.run("status", check=0).stdout)
 
+    def test_pause_and_resume(self):
+        self.sim_and_daemon()
+        self.assertEqual(self.rig.run("pause", check=0).stdout, "paused (0 waiting)\n")
+        self.assertTrue(self.rig.status()["paused"])
+        self.assertIn("paused; ", self.rig.run("status", check=0).stdout)
+        self.rig.write("wf.json", sampler())
+        run = self.rig.start("comfymux", "run", "wf.json", "--socket", self.rig.socket,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        while b"The service is paused" not in self.rig.read_line(run.stdout, "a word of the pause"):
+            pass
+        self.assertEqual(self.rig.run("resume", check=0).stdout, "resumed (1 waiting)\n")
+        self.assertIn(b"Execution finished", run.stdout.read())
+        self.assertEqual(run.wait(rig.PATIENCE_S), 0)
+        self.assertFalse(self.rig.status()["paused"])
+
     def test_session_in_status(self):
         self.sim_and_daemon()
         self.rig.write("long.json", sampler(steps=2000, step_ms=20))

@@ -80,6 +80,8 @@ static void put_state(const struct bar_row *row, struct buf *out)
 		if (p->queue_position >= 0)
 			(void)buf_printf(out, " (position %" PRId64 ")",
 			                 p->queue_position);
+		if (p->paused)
+			(void)buf_puts(out, ", the service is paused");
 		break;
 	case CMX_EXECUTING:
 		put_running(row, out);

@@ -108,6 +108,8 @@ int cmd_cancel(struct cli *cli);
 int cmd_queue(struct cli *cli);
 int cmd_history(struct cli *cli);
 int cmd_download(struct cli *cli);
+int cmd_pause(struct cli *cli);
+int cmd_resume(struct cli *cli);
 int cmd_reconnect(struct cli *cli);
 int cmd_status(struct cli *cli);
 int cmd_mcp(struct cli *cli);

@@ -48,18 +48,22 @@ static int print_status(const struct cli *cli, struct json result)
 		json_string_dup(json_get(upstream, "url"), 4096);
 	cleanup_free char *state =
 		json_string_dup(json_get(upstream, "state"), 64);
-	int r = cli_printf("comfymuxd %s, pid %" PRId64 "\n"
-	                   "upstream   %s: %s, %" PRId64 " reconnects\n"
-	                   "prompts    %" PRId64 " active, %" PRId64
-	                   " queued, %" PRId64 " retained\n"
-	                   "subscribers %" PRId64 "\n"
-	                   "sessions   %zu\n",
-	                   version ? version : "?", number(result, "pid"),
-	                   url ? url : "?", state ? state : "?",
-	                   number(upstream, "reconnects"),
-	                   number(prompts, "active"), number(prompts, "queued"),
-	                   number(prompts, "retained"),
-	                   number(result, "subscribers"), json_count(sessions));
+	bool paused = false;
+	int r;
+
+	(void)json_bool(json_get(result, "paused"), &paused);
+	r = cli_printf("comfymuxd %s, pid %" PRId64 "\n"
+	               "upstream   %s: %s, %" PRId64 " reconnects\n"
+	               "prompts    %s%" PRId64 " active, %" PRId64
+	               " queued, %" PRId64 " retained\n"
+	               "subscribers %" PRId64 "\n"
+	               "sessions   %zu\n",
+	               version ? version : "?", number(result, "pid"),
+	               url ? url : "?", state ? state : "?",
+	               number(upstream, "reconnects"), paused ? "paused; " : "",
+	               number(prompts, "active"), number(prompts, "queued"),
+	               number(prompts, "retained"),
+	               number(result, "subscribers"), json_count(sessions));
 
 	return r == EXIT_COMPLETED ? print_sessions(sessions) : r;
 }
