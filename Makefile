@@ -402,10 +402,13 @@ lint-python:
 # --- the rest ----------------------------------------------------------------
 .PHONY: bench chaos install deb clean help
 bench: ## measure latency, memory and throughput
-chaos: ## kill processes at random under load, check that nothing is lost
+CHAOS_SECONDS ?= 180
+chaos: all ## break everything at random under load for CHAOS_SECONDS; SEED=N again
+	@BIN=$(BIN) PYTHONDONTWRITEBYTECODE=1 python3 tests/chaos/chaos.py \
+	        --seconds $(CHAOS_SECONDS) $(if $(SEED),--seed $(SEED)) $(CHAOS_OPTIONS)
 install: ## install below DESTDIR and PREFIX
 deb: ## a Debian package
-bench chaos install deb:
+bench install deb:
 	@echo "make $@: not there yet" >&2; exit 1
 clean: ## remove build/
 	rm -rf $(BUILD)
