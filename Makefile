@@ -45,7 +45,8 @@ WORKERS := worker zygote remote_file link link_http poller follow cancel execute
            tool_files_of tool_prompts tool_query tool_recall tool_table tool_workflow
 FRONT  := ask autostart bars cli files host keeper keeper_worker out result session show spawn \
           cmd_run cmd_submit cmd_watch cmd_cancel cmd_queue cmd_history \
-          cmd_download cmd_pause cmd_reconnect cmd_status cmd_mcp mcp_lines
+          cmd_download cmd_pause cmd_reconnect cmd_restart_workers cmd_status \
+          cmd_mcp mcp_lines
 SIM    := sim_main sim_options sim_loop sim_text sim_journal sim_stats \
           sim_server sim_server_http sim_server_ws sim_clients sim_events \
           sim_value sim_nodes sim_node_table sim_validate sim_validate_input \

@@ -372,7 +372,8 @@ static bool stop_worker(struct session *s)
 	return s->host == SESSION_ADOPTED && signal_adopted(s, SIGTERM);
 }
 
-static size_t stop_workers(struct nursery *n, const char *id)
+/* All of them, or (not NULL) those that `by` may see. */
+static size_t stop_workers(struct nursery *n, const struct peer *by)
 {
 	struct list *it, *next;
 	struct session *s;
@@ -380,21 +381,23 @@ static size_t stop_workers(struct nursery *n, const char *id)
 
 	list_for_each_safe (it, next, &n->sessions) {
 		s = list_entry(it, struct session, link);
-		if (!id || strcmp(s->id, id) == 0)
+		if (!by || may_see(by->creds.uid, by->is_operator, s->uid))
 			count += stop_worker(s);
 	}
 	return count;
 }
 
-size_t nursery_restart(struct nursery *n, const char *id)
+size_t nursery_restart(struct nursery *n, const struct peer *by,
+                       struct session *s)
 {
-	size_t count;
+	size_t count = s ? stop_worker(s) : stop_workers(n, by);
 
-	/* It takes the signals with it, in order. */
-	count = stop_workers(n, id);
-	zygotes_retire(n);
-	log_info("nursery", "workers restarted (session=%s count=%zu)",
-	         id ? id : "all", count);
+	/* It takes the signals with it, in order; whoever is to be forked from
+	 * now on comes from its successor. */
+	if (by->is_operator)
+		zygotes_retire(n);
+	log_info("nursery", "workers restarted (session=%s uid=%u count=%zu)",
+	         s ? s->id : "all", (unsigned)by->creds.uid, count);
 	return count;
 }
 

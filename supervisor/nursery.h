@@ -97,10 +97,12 @@ int nursery_bus_attached(struct nursery *n, struct peer *p, struct error *err);
 /* Called when a client's connection ends. */
 void nursery_peer_gone(struct nursery *n, struct peer *p);
 
-/* Replaces the zygote, so that new code is picked up, then the worker of one
- * session, or of all (`id` NULL): they are stopped, their keepers ask for
- * successors. How many; 0 if the session has none of ours. */
-size_t nursery_restart(struct nursery *n, const char *id);
+/* Stops the worker of one session, or (NULL) of all that `by` may see; their
+ * keepers ask for successors. For an operator the zygote is replaced first, so
+ * that new code is picked up; a tenant has no say in what serves the others.
+ * How many; 0 if the session has none of ours. */
+size_t nursery_restart(struct nursery *n, const struct peer *by,
+                       struct session *s);
 /* Stops all workers, and takes no more. */
 void nursery_stop(struct nursery *n);
 /* All of them are gone. */

@@ -278,18 +278,16 @@ static int op_restart_workers(struct supervisor *sv, struct peer *peer,
                               const struct request *req, struct error *err)
 {
 	struct json j = request_field(req, "session");
-	char *id = json_string_dup(j, NURSERY_ID_MAX);
+	cleanup_free char *id = json_string_dup(j, NURSERY_ID_MAX);
+	struct session *s = id ? nursery_find(&sv->nursery, id) : NULL;
 	struct buf out = BUF_INIT(64);
 
 	if (!json_is(j, JSON_NONE) &&
-	    (!id || !nursery_find(&sv->nursery, id))) {
-		free(id);
+	    (!s || !may_see(peer->creds.uid, peer->is_operator, s->uid)))
 		return error_set(err, ERR_NOT_FOUND,
 		                 "there is no such session");
-	}
 	(void)buf_printf(&out, "{\"workers\":%zu}",
-	                 nursery_restart(&sv->nursery, id));
-	free(id);
+	                 nursery_restart(&sv->nursery, peer, s));
 	reply_buf(peer, req, &out);
 	return 0;
 }

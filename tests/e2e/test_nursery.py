@@ -590,8 +590,43 @@ class Restarts(NurseryCase):
         self.assertEqual(idle.event()["data"], {"pid": bystander["pid"], "status": 0})
         self.completed(run)
         self.assertEqual(self.rig.status()["counters"]["workers_failed"], 0)
-        if os.getuid() == 0:
-            self.assertEqual(self.as_tenant("restart_workers")["error"]["type"], "denied")
+
+    def test_restart_workers_of_a_tenant(self):
+        """His own, and the zygote of all stays."""
+        if os.getuid() != 0:
+            self.skipTest("needs root to pose as others")
+        self.begin()
+        k = self.keeper()
+        _, channel = k.attach()
+        channel.sendall(HELLO)
+        session, zygote = self.session(), self.zygote()
+        self.assertEqual(self.as_tenant("restart_workers")["result"], {"workers": 0})
+        refusal = self.as_tenant("restart_workers", session=session["id"])
+        self.assertEqual(refusal["error"]["type"], "not_found")
+        self.assertTrue(is_running(session["pid"]))
+        # In one connection: a session of his own, then its restart.
+        reply = self.as_tenant("attach", "restart_workers", kind="run", worker="fork")
+        self.assertEqual(reply["result"], {"workers": 1})
+        self.assertTrue(is_running(session["pid"]))
+        self.assertEqual(self.zygote(), zygote)
+
+    def test_restart_workers_command(self):
+        self.begin()
+        run = self.running(steps=200)
+        worker, session = self.session()["pid"], self.session()["id"]
+        done = self.rig.run("restart-workers", "s999")
+        self.assertEqual(done.returncode, 1, done)
+        self.assertIn("no such session", done.stderr)
+        self.assertTrue(is_running(worker))
+        self.assertEqual(self.rig.run("restart-workers", session, check=0).stdout, "1 worker is replaced\n")
+        self.gone(worker, "the worker to stop")
+        wait_for(lambda: self.sessions()[0]["pid"] not in (0, worker), "a successor")
+        self.assertEqual(self.rig.json("restart-workers"), {"workers": 1})
+        self.completed(run)
+        self.assertEqual(self.rig.run("restart-workers", check=0).stdout, "0 workers are replaced\n")
+        self.daemon.terminate()
+        self.daemon.wait()
+        self.assertEqual(self.rig.run("restart-workers").returncode, 5)
 
     def test_restart_of_an_adopted_worker(self):
         """One from before a restart of the supervisor is nobody's child."""
@@ -606,14 +641,16 @@ class Restarts(NurseryCase):
         self.gone(worker, "the worker to stop")
         self.completed(run)
 
-    def as_tenant(self, op):
+    def as_tenant(self, *ops, **fields):
+        """The reply to the last of the ops, each with the same fields."""
         os.chmod(self.rig.dir, 0o755)
         os.chmod(self.rig.socket, 0o666)
-        code = ("import socket,os\nos.setgroups([]);os.setgid(12001);os.setuid(12001)\n"
-                "s=socket.socket(socket.AF_UNIX);s.connect(%r)\n"
-                "s.sendall(b'{\"op\":\"hello\",\"id\":1}\\n{\"op\":\"%s\",\"id\":2}\\n')\n"
-                "d=b''\nwhile d.count(b'\\n')<2:d+=s.recv(65536)\nprint(d.splitlines()[1].decode())"
-                % (self.rig.socket, op))
+        lines = [json.dumps(dict(fields if op == ops[0] else {}, op=op, id=i)) + "\n"
+                 for i, op in enumerate(("hello",) + ops)]
+        code = ("import socket,os,sys\nos.setgroups([]);os.setgid(12001);os.setuid(12001)\n"
+                "s=socket.socket(socket.AF_UNIX);s.connect(%r)\nf=s.makefile('rwb')\n"
+                "for line in %r:\n f.write(line.encode());f.flush();reply=f.readline()\n"
+                "print(reply.decode())" % (self.rig.socket, lines))
         return json.loads(subprocess.run(["python3", "-c", code], check=True,
                                          stdout=subprocess.PIPE).stdout)
 

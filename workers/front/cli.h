@@ -111,6 +111,7 @@ int cmd_download(struct cli *cli);
 int cmd_pause(struct cli *cli);
 int cmd_resume(struct cli *cli);
 int cmd_reconnect(struct cli *cli);
+int cmd_restart_workers(struct cli *cli);
 int cmd_status(struct cli *cli);
 int cmd_mcp(struct cli *cli);
 

@@ -36,6 +36,9 @@ static const struct cli_command commands[] = {
 	{"resume", "", 0, 0, CLI_OPT(JSON), "End a pause.", cmd_resume},
 	{"reconnect", "", 0, 0, CLI_OPT(JSON),
 	 "Have the supervisor open its WebSocket anew.", cmd_reconnect},
+	{"restart-workers", "[SESSION]", 0, 1, CLI_OPT(JSON),
+	 "Replace the workers of one session, or of all; nothing is lost.",
+	 cmd_restart_workers},
 	{NULL, NULL, 0, 0, 0, NULL, NULL},
 };
 /* clang-format on */
