@@ -11,6 +11,7 @@
 #include "common/workflow.h"
 #include "supervisor/life.h"
 #include "supervisor/position.h"
+#include "supervisor/reconcile.h"
 #include "supervisor/stream.h"
 
 /* While ComfyUI is away somebody tries this often; a new submission tries at
@@ -32,6 +33,7 @@ void poster_init(struct supervisor *sv)
 	struct poster *po = &sv->poster;
 
 	list_init(&po->unanswered);
+	po->settled_ms = clock_ms() + RECONCILE_SETTLE_MS;
 	backoff_init(&po->backoff, delays_ms, ARRAY_SIZE(delays_ms),
 	             JITTER_PERCENT, (uint64_t)clock_us());
 	ev_timer_init(&po->retry, on_retry, 0., 0.);
@@ -214,6 +216,20 @@ static void post_next(struct supervisor *sv, struct prompt *p)
 	(void)life_event(sv, p, PROMPT_EV_POST, &news);
 }
 
+/* A worker that posts by itself may be about to: it looks for a supervisor
+ * before it does, but a POST takes its time. */
+static bool settling(struct supervisor *sv)
+{
+	struct poster *po = &sv->poster;
+	int64_t left = po->settled_ms - clock_ms();
+
+	if (left <= 0)
+		return false;
+	ev_timer_set(&po->retry, (double)left / 1e3, 0.);
+	ev_timer_start(sv->loop, &po->retry);
+	return true;
+}
+
 void poster_kick(struct supervisor *sv)
 {
 	struct poster *po = &sv->poster;
@@ -231,7 +247,10 @@ void poster_kick(struct supervisor *sv)
 	    t->outstanding_count >= (size_t)sv->cfg.max_outstanding)
 		return;
 	p = container_of(e, struct prompt, turn);
-	post_next(sv, p);
+	if (!p->fsm.unsure)
+		post_next(sv, p);
+	else if (!settling(sv))
+		(void)life_event(sv, p, PROMPT_EV_LOOK, NULL);
 }
 
 void poster_kick_now(struct supervisor *sv)

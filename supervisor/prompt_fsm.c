@@ -19,6 +19,7 @@ static const char *const state_names[] = {
 STATIC_ASSERT_ARRAY_SIZE(state_names, PROMPT_STATE_COUNT);
 
 static const char *const event_names[] = {
+	[PROMPT_EV_LOOK] = "look",
 	[PROMPT_EV_POST] = "post",
 	[PROMPT_EV_TAKEN] = "taken",
 	[PROMPT_EV_REFUSED] = "refused",
@@ -36,6 +37,7 @@ static const char *const event_names[] = {
 STATIC_ASSERT_ARRAY_SIZE(event_names, PROMPT_EV_COUNT);
 
 enum column {
+	C_LOOK,
 	C_POST,
 	C_TAKEN,
 	C_REFUSED,
@@ -84,6 +86,7 @@ struct transition {
 /* clang-format off */
 static const struct transition table[PROMPT_STATE_COUNT][COLUMN_COUNT] = {
 	[PROMPT_ACCEPTED] = {
+		[C_LOOK]           = {TO(PROMPT_CHECKING), CHECK, 0},
 		/* The poster has stored that already. */
 		[C_POST]           = {TO(PROMPT_POSTING), 0, 0},
 		[C_UNREACHED]      = {TO(PROMPT_ENDED), FORGET, 0},
@@ -161,12 +164,24 @@ void prompt_fsm_restore(struct prompt_fsm *f, enum prompt_state state)
 	*f = (struct prompt_fsm){.state = state, .hold = true};
 	if (state == PROMPT_POSTING)
 		f->state = PROMPT_CHECKING;
-	f->gap = f->state != PROMPT_ACCEPTED;
+	f->gap = true;
+	f->unsure = f->state == PROMPT_ACCEPTED;
+}
+
+/* Whether it is too early to say that a prompt in neither queue nor history
+ * was never posted. */
+static bool absent_yet(const struct prompt_fsm *f)
+{
+	/* Nobody has just posted one that is merely unsure. */
+	return f->state == PROMPT_CHECKING && !f->unsure &&
+	       f->absent + 1 < PROMPT_ABSENT_MAX;
 }
 
 static enum column refine(const struct prompt_fsm *f, enum prompt_event ev)
 {
 	switch (ev) {
+	case PROMPT_EV_LOOK:
+		return C_LOOK;
 	case PROMPT_EV_POST:
 		return C_POST;
 	case PROMPT_EV_TAKEN:
@@ -186,10 +201,7 @@ static enum column refine(const struct prompt_fsm *f, enum prompt_event ev)
 	case PROMPT_EV_ABSENT:
 		if (f->over)
 			return C_ABSENT_OVER;
-		return f->state == PROMPT_CHECKING &&
-		                       f->absent + 1 < PROMPT_ABSENT_MAX
-		               ? C_ABSENT_YET
-		               : C_ABSENT;
+		return absent_yet(f) ? C_ABSENT_YET : C_ABSENT;
 	case PROMPT_EV_STARTED:
 		return C_STARTED;
 	case PROMPT_EV_OVER:
@@ -208,6 +220,9 @@ static enum column refine(const struct prompt_fsm *f, enum prompt_event ev)
 static void note(struct prompt_fsm *f, enum prompt_event ev, bool link_up)
 {
 	switch (ev) {
+	case PROMPT_EV_LOOK:
+		f->absent = 0;
+		break;
 	case PROMPT_EV_POST:
 		f->gap = !link_up;
 		f->seen = f->over = false;
@@ -257,8 +272,10 @@ unsigned prompt_fsm_event(struct prompt_fsm *f, enum prompt_event ev,
 	if (t->to != 0)
 		f->state = (enum prompt_state)(t->to - 1);
 	/* It was given to ComfyUI once: from now on it is kept. */
-	if (t->actions & PROMPT_DO_LINE)
+	if (t->actions & PROMPT_DO_LINE) {
 		f->hold = true;
+		f->unsure = false;
+	}
 	if (t->actions & PROMPT_DO_END) {
 		f->why = (enum prompt_end)t->why;
 		if (ev == PROMPT_EV_ABSENT && f->why == PROMPT_END_LOST)

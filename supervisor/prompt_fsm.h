@@ -26,6 +26,7 @@ enum prompt_state {
 };
 
 enum prompt_event {
+	PROMPT_EV_LOOK,       /* its turn, but it may be there: look first */
 	PROMPT_EV_POST,       /* its turn: the POST is being made */
 	PROMPT_EV_TAKEN,      /* POST: 200 */
 	PROMPT_EV_REFUSED,    /* POST: refused */
@@ -80,6 +81,9 @@ struct prompt_fsm {
 	bool seen;
 	bool over;      /* `executing` null came, history is being asked */
 	bool cancelled; /* we asked ComfyUI to stop it */
+	/* Left by an earlier process: while there was no supervisor its worker
+	 * may have posted it, so it is looked up before it is posted. */
+	bool unsure;
 	/* ComfyUI chooses ids itself (before 0.3.45): what has no answer can't
 	 * be looked up. */
 	bool unfindable;

@@ -50,6 +50,7 @@ struct poster {
 	bool posting;          /* a POST is under way, */
 	char id[UUID_LEN + 1]; /* of this prompt */
 	int64_t started_ms;    /* then */
+	int64_t settled_ms;    /* what was left to us is posted from then on */
 	struct backoff backoff;
 	ev_timer retry;
 	/* Prompts whose submitter was told nothing yet, in order. */

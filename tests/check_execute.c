@@ -542,6 +542,52 @@ START_TEST(resume_submits_what_is_nowhere)
 }
 END_TEST
 
+/* A supervisor that died may have it in its queue: looked up at once, posted
+ * only after the patience with it. */
+START_TEST(resume_waits_for_a_supervisor)
+{
+	connect_bus();
+	fake_bus_close(&bus);
+	run_until(loop, !attached);
+	start(&(struct execute_options){.resume = true});
+	run_until(loop, comfy.histories >= EXECUTE_LOOKUPS_MAX);
+	ck_assert_uint_eq(comfy.posts, 0);
+	if (_i == 0) {
+		run_until(loop, submitteds == 1);
+		ck_assert_uint_eq(comfy.posts, 1);
+		return;
+	}
+	/* Back in time: it is the supervisor's business. */
+	bus_knows = true;
+	connect_bus();
+	run_until(loop, submitteds == 1);
+	run_for(loop, quick.away_ms + 200);
+	ck_assert_uint_eq(comfy.posts, 0);
+}
+END_TEST
+
+/* Nor do others of the session wait for that. */
+START_TEST(resume_that_waits_takes_no_turn)
+{
+	static const struct execute_handlers others = {0};
+	struct execute_options o = {.prompt_id = NULL};
+	struct execute *two;
+	struct error err;
+
+	o.workflow = SPAN(WORKFLOW);
+	connect_bus();
+	fake_bus_close(&bus);
+	run_until(loop, !attached);
+	start(&(struct execute_options){.resume = true});
+	run_until(loop, comfy.histories >= EXECUTE_LOOKUPS_MAX);
+	two = execute_new(lnk, &o, &others, NULL, &err);
+	ck_assert_ptr_nonnull(two);
+	run_until(loop, comfy.posts == 1);
+	ck_assert_uint_eq(submitteds, 0);
+	execute_free(two);
+}
+END_TEST
+
 START_TEST(resume_on_the_bus)
 {
 	bus_knows = true;
@@ -953,6 +999,8 @@ static Suite *execute_suite(void)
 	tcase_add_test(t, reply_hangs);
 	tcase_add_loop_test(t, resume_finds_it, 0, 2);
 	tcase_add_test(t, resume_submits_what_is_nowhere);
+	tcase_add_loop_test(t, resume_waits_for_a_supervisor, 0, 2);
+	tcase_add_test(t, resume_that_waits_takes_no_turn);
 	tcase_add_test(t, resume_on_the_bus);
 	tcase_add_test(t, resume_past_the_bus);
 	tcase_add_test(t, resume_nowhere_on_the_bus);

@@ -48,6 +48,7 @@ struct row {
 
 /* clang-format off */
 static const struct row rows[] = {
+	{A, 0, EV(LOOK), C, CHECK, 0},
 	{A, 0, EV(POST), P, NOTHING, 0},
 	{A, 0, EV(UNREACHED), E, FORGET, 0},
 	{A, HOLD, EV(UNREACHED), A, REPLY, 0},
@@ -263,13 +264,39 @@ START_TEST(test_restore)
 
 	prompt_fsm_restore(&f, PROMPT_ACCEPTED);
 	ck_assert_int_eq(f.state, PROMPT_ACCEPTED);
-	ck_assert(f.hold && !f.gap);
+	ck_assert(f.hold && f.gap && f.unsure);
 	prompt_fsm_restore(&f, PROMPT_POSTING);
 	ck_assert_int_eq(f.state, PROMPT_CHECKING);
 	ck_assert(f.hold && f.gap);
 	prompt_fsm_restore(&f, PROMPT_SUBMITTED);
 	ck_assert_int_eq(f.state, PROMPT_SUBMITTED);
-	ck_assert(f.hold && f.gap && !f.seen);
+	ck_assert(f.hold && f.gap && !f.seen && !f.unsure);
+}
+END_TEST
+
+/* While nobody served, its worker may have posted it. */
+START_TEST(test_restored_is_looked_up_before_it_is_posted)
+{
+	struct prompt_fsm f;
+	unsigned todo;
+
+	prompt_fsm_restore(&f, PROMPT_ACCEPTED);
+	todo = prompt_fsm_event(&f, PROMPT_EV_LOOK, true);
+	ck_assert_int_eq(f.state, PROMPT_CHECKING);
+	ck_assert_uint_eq(todo, PROMPT_DO_CHECK);
+	todo = prompt_fsm_event(&f, PROMPT_EV_ABSENT, true);
+	ck_assert_int_eq(f.state, PROMPT_ACCEPTED);
+	ck_assert_uint_eq(todo, PROMPT_DO_STORE | PROMPT_DO_LINE);
+	ck_assert(!f.unsure);
+	(void)prompt_fsm_event(&f, PROMPT_EV_POST, true);
+	ck_assert_int_eq(f.state, PROMPT_POSTING);
+	ck_assert(!f.gap);
+
+	prompt_fsm_restore(&f, PROMPT_ACCEPTED);
+	(void)prompt_fsm_event(&f, PROMPT_EV_LOOK, true);
+	todo = prompt_fsm_event(&f, PROMPT_EV_HISTORY, true);
+	ck_assert(todo & PROMPT_DO_END);
+	ck_assert_int_eq(f.why, PROMPT_END_HISTORY);
 }
 END_TEST
 
@@ -298,6 +325,7 @@ static Suite *prompt_fsm_suite(void)
 	tcase_add_test(t, test_seen_again_after_a_gap);
 	tcase_add_test(t, test_looked_up_twice_before_posted_again);
 	tcase_add_test(t, test_restore);
+	tcase_add_test(t, test_restored_is_looked_up_before_it_is_posted);
 	tcase_add_test(t, test_names);
 	suite_add_tcase(s, t);
 	return s;

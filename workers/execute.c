@@ -8,6 +8,9 @@
  *                  ^         | reply missing
  *                  '---------'
  *
+ * One that is resumed without a bus is looked up at once, but posted only when
+ * a supervisor that may have it has been away for away_ms.
+ *
  * Rules that keep a prompt from running twice: its id never changes; the
  * supervisor answers the same id like the first time; before a second POST
  * ComfyUI is asked whether it has the id. Both ways of submitting are in
@@ -293,6 +296,9 @@ void execute_choose(struct execute *e)
 		return; /* execute_on_bus comes */
 	} else if (e->cancelled) {
 		execute_cancel_blindly(e);
+	} else if (e->look_first && !e->turn.held) {
+		e->lookups = 0;
+		execute_look_up(e, true);
 	} else {
 		execute_take_turn(e);
 	}
@@ -304,6 +310,12 @@ static void execute_on_bus(void *user, bool up)
 
 	switch (e->state) {
 	case EXECUTE_CHOOSE:
+		execute_choose(e);
+		return;
+	case EXECUTE_LOOKUP:
+		if (!up || e->posted)
+			return;
+		poller_remove(&e->lookup);
 		execute_choose(e);
 		return;
 	case EXECUTE_AWAY:

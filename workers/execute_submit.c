@@ -211,6 +211,18 @@ static void execute_out_of_reach(struct execute *e, const struct error *err)
 	execute_look_up(e, false);
 }
 
+/* A supervisor that was there may have the prompt in its queue, and is going to
+ * post it when it is back. */
+static bool execute_is_held(struct execute *e)
+{
+	if (e->posted || !link_had_bus(e->link))
+		return false;
+	if (e->away_since == 0)
+		e->away_since = clock_ms();
+	return clock_ms() - e->away_since <
+	       (int64_t)link_patience(e->link)->away_ms;
+}
+
 static void on_looked_up(void *user, const struct poller_news *n)
 {
 	struct execute *e = user;
@@ -235,6 +247,12 @@ static void on_looked_up(void *user, const struct poller_news *n)
 	if (link_on_bus(e->link) && !e->posted) {
 		link_turn_done(e->link, &e->turn);
 		execute_submit(e);
+	} else if (execute_is_held(e)) {
+		/* Others need not wait for that. */
+		link_turn_done(e->link, &e->turn);
+		execute_wait(e, link_poll_ms(e->link));
+	} else if (!e->turn.held) {
+		execute_take_turn(e);
 	} else {
 		execute_post(e);
 	}

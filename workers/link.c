@@ -213,6 +213,7 @@ static void on_attached(void *user, const struct incoming *in,
 		return;
 	}
 	l->state = LINK_UP;
+	l->had_bus = true;
 	l->bus_error = (struct error)ERROR_NULL;
 	ev_timer_stop(l->loop, &l->deadline);
 	link_watch_quiet(l);
@@ -470,6 +471,11 @@ bool link_watched(const struct link *l, const char *prompt_id)
 	return false;
 }
 
+bool link_had_bus(const struct link *l)
+{
+	return l->had_bus;
+}
+
 void link_on_bus_lost(struct link *l, void (*cb)(void *user), void *user)
 {
 	l->on_lost = cb;
@@ -521,6 +527,7 @@ static int link_copy_config(struct link *l, const struct link_config *cfg)
 	l->poll_interval_ms = cfg->poll_interval_ms;
 	l->sessions = cfg->sessions;
 	l->tenant = cfg->tenant;
+	l->had_bus = cfg->had_bus;
 	return l->kind && l->comfyui && l->default_url && l->address &&
 	                       l->client_id && l->ca_file && l->proxy
 	               ? 0

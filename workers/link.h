@@ -57,6 +57,7 @@ struct link_config {
 	const char *ca_file, *proxy;
 	unsigned connect_timeout_ms, request_timeout_ms, poll_interval_ms;
 	unsigned sessions; /* last told, for the polling rate */
+	bool had_bus;      /* a supervisor has served this session before */
 	/* Acts for one tenant among several with the service's rights: without
 	 * a bus only prompts of this session may be looked at (link_may_see).
 	 */
@@ -85,6 +86,9 @@ bool link_on_bus(const struct link *l);
 /* A descriptor was given and its hello or attach is not answered yet: whoever
  * is about to choose between bus and HTTP waits for link_watch to tell. */
 bool link_bus_pending(const struct link *l);
+/* Some supervisor serves this session, or did: prompts of the session may be in
+ * its queue. */
+bool link_had_bus(const struct link *l);
 
 /* Asks the supervisor; see client_request. Fails with ERR_UNREACHABLE when
  * there is no bus. */

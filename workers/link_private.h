@@ -42,6 +42,7 @@ struct link {
 	enum link_state state;
 	struct client *client; /* NULL when LINK_ALONE */
 	struct error bus_error;
+	bool had_bus;      /* at some time, in a predecessor perhaps */
 	bool refused;      /* the last supervisor doesn't want this session */
 	ev_timer deadline; /* of hello and attach */
 	ev_timer quiet;    /* runs while LINK_UP and something is awaited */

@@ -352,6 +352,9 @@ static int worker_make_link(struct worker *w, struct json hello,
 		.poll_interval_ms =
 			hello_unsigned(hello, "poll_interval_ms", 1500),
 		.sessions = hello_unsigned(hello, "sessions", 1),
+		/* A supervisor told it to the keeper. */
+		.had_bus = w->told ||
+	                   !json_is(json_get(hello, "sessions"), JSON_NONE),
 		.tenant = w->tenant,
 	};
 	worker_obey(w, &cfg);

@@ -55,6 +55,25 @@ class Away(Case):
         for p in c.ask("history")["prompts"]:
             self.completed(p)
 
+    def test_posted_by_its_worker_meanwhile(self):
+        """What was queued when the supervisor died may have been posted by
+        the worker that waited for it: it is not posted again."""
+        sim = self.sim()
+        sim.stop()
+        d = self.daemon(sim.url, connected=False)
+        c = d.client()
+        one, two = [c.ask("submit", workflow=sampler(seed=i), hold=True)["prompt_id"]
+                    for i in range(2)]
+        d.kill()
+        sim = self.sim(port=sim.port)
+        sim.post(sampler(seed=0), prompt_id=one, client_id="somebody")
+        sim.wait_history(one)
+        d.start()
+        d.until(lambda: d.status()["prompts"]["retained"] == 2, "ends")
+        self.assertEqual(posts(sim), [one, two])
+        for p in d.client().ask("history")["prompts"]:
+            self.completed(p)
+
     def test_cancel_while_held(self):
         sim = self.sim()
         sim.stop()
