@@ -12,6 +12,7 @@ import threading
 import time
 import unittest
 
+import chanlib
 import mcplib
 import rig
 from mcplib import MODERN, Client, modern
@@ -677,6 +678,49 @@ class Succession(McpCase):
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=rig.PATIENCE_S, check=False)
         self.assertEqual(json.loads(done.stdout)["error"]["code"], -32603)
         self.assertEqual(done.returncode, 0)
+
+
+    def test_worker_that_leaves_again_and_again(self):
+        """One that gets ready and exits when it is asked something: successors
+        come later and later, and the request is answered in the end."""
+        shutil.copy(os.path.join(rig.BIN, "comfymux"), self.rig.path("comfymux"))
+        fake = self.rig.write("comfymux-worker", """#!/usr/bin/python3
+import os, struct, sys, time
+with open(%r, "a") as f:
+    f.write("%%f\\n" %% time.monotonic())
+os.write(3, struct.pack("<IHHQ", 0, %d, 0, 0))
+os.read(3, 65536)
+sys.exit(3)
+""" % (self.rig.path("starts"), chanlib.TYPES["ready"]))
+        os.chmod(fake, 0o755)
+        process = subprocess.Popen([self.rig.path("comfymux"), "mcp"], env=self.rig.env, stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(process.communicate)
+        process.stdin.write((PING % 1) + b"\n" + (PING % 2) + b"\n")
+        process.stdin.flush()
+        for id in (1, 2):
+            reply = json.loads(process.stdout.readline())
+            self.assertEqual((reply["id"], reply["error"]["code"]), (id, -32603))
+            self.assertIn("exit status 3", reply["error"]["message"])
+        starts = self.starts()
+        self.assertEqual(len(starts), 6)
+        waits = [b - a for a, b in zip(starts, starts[1:])]
+        for i, wait in enumerate(waits):
+            self.assertGreater(wait, 0.1 * 2 ** i)
+        # The next one is tried anew, and the end isn't held up by the waiting.
+        process.stdin.write((PING % 3) + b"\n")
+        process.stdin.flush()
+        wait_for(lambda: len(self.starts()) > 9, "some more")
+        began = time.monotonic()
+        process.stdin.close()
+        self.assertEqual(json.loads(process.stdout.readline())["id"], 3)
+        self.assertEqual(process.wait(rig.PATIENCE_S), 0)
+        self.assertLess(time.monotonic() - began, 2.4)  # what two waits would take
+        process.stdin = None
+
+    def starts(self):
+        with open(self.rig.path("starts")) as f:
+            return [float(line) for line in f]
 
 
 class Surroundings(McpCase):

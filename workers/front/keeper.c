@@ -313,6 +313,7 @@ void keeper_on_frame(struct keeper *k, const struct channel_frame *f)
 	switch (f->type) {
 	case CHANNEL_READY:
 		k->ready = true;
+		k->ready_at = ev_now(k->loop);
 		k->early_deaths = 0;
 		ev_timer_stop(k->loop, &k->ready_timer);
 		break;
@@ -524,6 +525,7 @@ void keeper_end(struct keeper *k)
 	k->ended = true;
 	if (k->live)
 		keeper_send(k, CHANNEL_END, 0, SPAN_NULL, -1);
+	keeper_worker_hurry(k);
 }
 
 void keeper_pause(struct keeper *k, bool paused)

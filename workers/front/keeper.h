@@ -21,6 +21,9 @@
 #define KEEPER_RECORDS_MAX   64    /* kept per request */
 #define KEEPER_FAULTS_MAX    2     /* crashes that one request may cause */
 #define KEEPER_EARLY_DEATHS  3     /* workers in a row that never got ready */
+#define KEEPER_EXITS_MAX     6     /* of our own in a row with a status */
+#define KEEPER_EXIT_WAIT_MS  100   /* before a successor; doubles each time */
+#define KEEPER_STABLE_MS     10000 /* one that lived so long begins anew */
 #define KEEPER_READY_MS      10000 /* for a worker to get ready */
 #define KEEPER_HOSTED_MS     15000 /* the same if the supervisor forked it */
 #define KEEPER_PENDING_BYTES (64u << 20) /* of unanswered requests */

@@ -52,6 +52,9 @@ struct keeper {
 	ev_io reader, writer;
 	ev_timer ready_timer;
 	unsigned early_deaths;
+	unsigned exits;     /* in a row, see count_exit */
+	ev_tstamp ready_at; /* of the one in hand */
+	ev_timer due;       /* of a successor that has to wait */
 
 	/* the supervisor */
 	struct host *host; /* NULL: no connection */
@@ -88,6 +91,8 @@ void keeper_worker_deinit(struct keeper *k);
 int keeper_worker_start(struct keeper *k, int fd, struct error *err);
 /* It makes no sense any more: it goes, and a successor comes. */
 void keeper_worker_drop(struct keeper *k);
+/* A successor that has to wait for its turn waits no longer. */
+void keeper_worker_hurry(struct keeper *k);
 void keeper_on_want_bus(struct keeper *k, struct span how);
 
 #endif

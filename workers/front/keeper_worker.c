@@ -101,6 +101,7 @@ static int open_worker(struct keeper *k, int fd, bool hosted, struct error *err)
 		(void)close(fd);
 		return error_set_errno(err, -r, "cannot use a session channel");
 	}
+	ev_timer_stop(k->loop, &k->due);
 	k->has_worker = k->live = true;
 	k->hosted = hosted;
 	k->over = k->exited = k->ready = k->replaced = false;
@@ -242,6 +243,45 @@ static void next_worker(struct keeper *k)
 		keeper_give_up(k, &err);
 }
 
+static void on_due(struct ev_loop *loop, ev_timer *w, int revents)
+{
+	struct keeper *k = container_of(w, struct keeper, due);
+
+	ev_timer_stop(loop, w);
+	if (k->ended && list_empty(&k->pending))
+		keeper_give_up(k, NULL);
+	else
+		next_worker(k);
+}
+
+void keeper_worker_hurry(struct keeper *k)
+{
+	if (ev_is_active(&k->due))
+		ev_feed_event(k->loop, &k->due, EV_TIMER);
+}
+
+/* A worker of our own that leaves unasked will do so again: its successor
+ * waits, each time longer, and in the end there is none. What signals end
+ * doesn't count: a fault is blamed on its request, other signals on nobody.
+ * The delay; -1: that's it. */
+static int count_exit(struct keeper *k)
+{
+	struct error err = ERROR_NULL;
+
+	if (k->hosted || k->replaced || !k->ready || !WIFEXITED(k->status))
+		return 0;
+	if (ev_now(k->loop) - k->ready_at >= KEEPER_STABLE_MS / 1000.0)
+		k->exits = 0;
+	if (++k->exits < KEEPER_EXITS_MAX)
+		return KEEPER_EXIT_WAIT_MS << (k->exits - 1);
+	(void)error_set(&err, ERR_SYSTEM,
+	                "%u workers in a row left without an answer (exit "
+	                "status %d); see their messages above",
+	                k->exits, WEXITSTATUS(k->status));
+	keeper_give_up(k, &err);
+	return -1;
+}
+
 /* False: that's it. */
 static bool count_early_death(struct keeper *k)
 {
@@ -291,6 +331,8 @@ static bool ask_successor(struct keeper *k)
 
 static void check_end(struct keeper *k)
 {
+	int wait_ms;
+
 	if (!k->has_worker || !k->over)
 		return;
 	/* The supervisor hears by this that its worker is of no more use, if it
@@ -310,8 +352,18 @@ static void check_end(struct keeper *k)
 		return;
 	if (!count_early_death(k))
 		return;
+	wait_ms = count_exit(k);
+	if (wait_ms < 0)
+		return;
 	close_worker(k);
-	next_worker(k);
+	if (wait_ms == 0) {
+		next_worker(k);
+		return;
+	}
+	ev_timer_set(&k->due, wait_ms / 1000.0, 0.);
+	ev_timer_start(k->loop, &k->due);
+	if (k->ended)
+		keeper_worker_hurry(k);
 }
 
 /* --- the supervisor ------------------------------------------------------- */
@@ -607,6 +659,7 @@ void keeper_worker_init(struct keeper *k)
 		               k->kc.no_bus);
 	ev_timer_init(&k->ready_timer, on_not_ready, 0., 0.);
 	ev_timer_init(&k->rebus, on_rebus, 0., 0.);
+	ev_timer_init(&k->due, on_due, 0., 0.);
 	ev_io_init(&k->starting, on_started, -1, EV_READ);
 	ev_io_init(&k->reader, on_readable, -1, EV_READ);
 	ev_io_init(&k->writer, on_writable, -1, EV_WRITE);
@@ -616,6 +669,7 @@ void keeper_worker_init(struct keeper *k)
 void keeper_worker_deinit(struct keeper *k)
 {
 	ev_timer_stop(k->loop, &k->rebus);
+	ev_timer_stop(k->loop, &k->due);
 	if (ev_is_active(&k->starting)) {
 		ev_io_stop(k->loop, &k->starting);
 		(void)close(k->starting.fd);
