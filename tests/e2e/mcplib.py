@@ -110,6 +110,12 @@ def peak_kb(pid):
     raise AssertionError("no VmHWM")
 
 
+def private_kb(pid):
+    """What is its alone, now."""
+    with open("/proc/%d/smaps_rollup" % pid) as f:
+        return sum(int(line.split()[1]) for line in f if line.startswith("Private_"))
+
+
 class Client:
     """One process. Replies are kept by id; everything is in `lines`, in order."""
 

@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 
 import chanlib
 import mcplib
@@ -283,6 +284,44 @@ class Ends(McpCase):
     def killed(self, client):
         client.process.kill()
         return client.process.wait(rig.PATIENCE_S)
+
+    def test_a_thousand_sessions(self):
+        """Opened, used and closed, four at a time: nothing is left of them."""
+        sessions = 200 if mcplib.SANITIZED else 1000
+        self.rig.start_sim()
+        daemon = self.rig.start_daemon()
+        self.use_sessions(100)
+        before = self.held_by(daemon)
+        self.use_sessions(sessions - 100)
+        after = wait_for(lambda: self.held_by(daemon)[:2] == before[:2] and self.held_by(daemon),
+                         "what they held to be given back: %r, now %r" % (before, self.held_by(daemon)))
+        if not mcplib.SANITIZED:
+            self.assertLess(after[2] - before[2], 512, "kB more for %d sessions" % (sessions - 100))
+        self.assertEqual(self.rig.sessions(), [])
+
+    def use_sessions(self, count):
+        data = b"".join(json.dumps({"jsonrpc": "2.0", "id": i, "method": method, "params": params}).encode() + b"\n"
+                        for i, (method, params) in enumerate((
+                            ("initialize", {"protocolVersion": "2025-11-25", "capabilities": {},
+                                            "clientInfo": {"name": "c", "version": "1"}}),
+                            ("tools/call", {"name": "get_queue"}))))
+
+        def use():
+            replies, status, _ = self.piped(data, "--socket", self.rig.socket)
+            self.assertEqual(status, 0)
+            self.assertEqual([r["id"] for r in replies], [0, 1])
+            self.assertFalse(replies[1]["result"]["isError"])
+
+        with ThreadPoolExecutor(4) as pool:
+            for future in [pool.submit(use) for _ in range(count)]:
+                future.result()
+
+    def held_by(self, daemon):
+        """(descriptors of the supervisor, processes below it, kB of its own)"""
+        self.rig.sessions()  # the last of them is gone when this is answered
+        below = [pid for child in mcplib.children_of(daemon.pid)
+                 for pid in [child, *mcplib.children_of(child)] if mcplib.is_running(pid)]
+        return (len(os.listdir("/proc/%d/fd" % daemon.pid)), len(below), mcplib.private_kb(daemon.pid))
 
 
 class Sizes(McpCase):
