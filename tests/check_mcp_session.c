@@ -110,7 +110,9 @@ static void start_media(struct tool_call *c)
 
 static void start_fail(struct tool_call *c)
 {
-	tool_fail(c, "rejected", "no such node", "p-1");
+	bool known = json_is(json_get(c->args, "prompt_id"), JSON_STRING);
+
+	tool_fail(c, "rejected", "no such node", known ? NULL : "p-1");
 }
 
 static void start_record(struct tool_call *c)
@@ -1021,6 +1023,24 @@ START_TEST(what_does_not_fit_says_so)
 }
 END_TEST
 
+/* Whatever goes wrong, the prompt can be found again. */
+START_TEST(an_error_names_the_prompt)
+{
+	legacy_session();
+	ask(CALL("1", "media", "'text':6000000,'prompt_id':'p\\u00e9'"),
+	    "~download_by_filename\\\"},\\\"prompt_id\\\":\\\"p\xc3\xa9\\\"}");
+	unread = MCP_UNREAD_MAX + 1;
+	ask(CALL("2", "media", "'bytes':100000,'prompt_id':'p2'"),
+	    "~ask again\\\"},\\\"prompt_id\\\":\\\"p2\\\"}");
+	unread = 0;
+	ask(CALL("3", "fail", "'prompt_id':'p3'"), "~\\\"p3\\\"");
+	ask(CALL("4", "media", "'bytes':0,'prompt_id':'p4'"),
+	    "~'isError':false");
+	lacks(answer_to(say(CALL("5", "media", "'bytes':0,'prompt_id':'p5'"))),
+	      "p5");
+}
+END_TEST
+
 START_TEST(large_results_are_for_readers)
 {
 	legacy_session();
@@ -1074,7 +1094,8 @@ START_TEST(a_successor_knows_the_version)
 	ask(INIT("0", "2025-03-26"), "~result");
 	ck_assert_uint_eq(record_count, 1);
 	ck_assert_uint_eq(records[0].line, 0);
-	matches(records[0].text, "{'version':'2025-03-26'}", "record");
+	matches(records[0].text, "{'version':'2025-03-26','recall':[]}",
+	        "record");
 	session = mcp_session_free(session);
 	open_session();
 	mcp_session_record(session, 0, SPAN(records[0].text));
@@ -1263,6 +1284,7 @@ static Suite *mcp_session_suite(void)
 	tcase_add_test(t, images_are_bounded);
 	tcase_add_test(t, text_makes_images_yield);
 	tcase_add_test(t, what_does_not_fit_says_so);
+	tcase_add_test(t, an_error_names_the_prompt);
 	tcase_add_test(t, large_results_are_for_readers);
 	t = new_case(s, "life");
 	tcase_add_test(t, listens_to_nothing);

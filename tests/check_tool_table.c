@@ -133,6 +133,106 @@ static struct json id_of(unsigned n)
 	return j;
 }
 
+static struct json any(const char *text)
+{
+	struct json j;
+
+	ck_assert_int_eq(json_parse(&j, text, strlen(text), 0, NULL), JSON_OK);
+	return j;
+}
+
+/* What a successor is told is what it then knows, and saves in turn. */
+START_TEST(test_recall_is_handed_on)
+{
+	struct tool_host h = {0}, next = {0};
+	struct buf saved = BUF_INIT(1 << 20), again = BUF_INIT(1 << 20);
+	const struct tool_facts *f;
+	struct json w = parsed("{\"3\":{\"class_type\":\"KSampler\"},"
+	                       "\"a\\u0000b\":{\"class_type\":\"B\"}}");
+
+	list_init(&h.recalled);
+	list_init(&next.recalled);
+	for (unsigned i = 0; i < 3; i++)
+		tool_recall_put(&h, id_of(i), tool_facts_new(w));
+	tool_recall_save(&h, &saved);
+	tool_recall_load(&next, any(buf_cstr(&saved)));
+	ck_assert_uint_eq(next.recalled_count, 3);
+	f = tool_recall_find(&next, id_of(2));
+	ck_assert_ptr_nonnull(f);
+	ck_assert_uint_eq(tool_facts_nodes(f), 2);
+	ck_assert_str_eq(tool_facts_class(f, "3"), "KSampler");
+	/* A name with a NUL in it is none. */
+	ck_assert_ptr_null(tool_facts_class(f, "a"));
+	ck_assert_ptr_null(tool_facts_class(f, "b"));
+	tool_recall_save(&next, &again);
+	ck_assert_str_eq(buf_cstr(&again), buf_cstr(&saved));
+	tool_recall_clear(&h);
+	tool_recall_clear(&next);
+	buf_deinit(&saved);
+	buf_deinit(&again);
+}
+END_TEST
+
+/* With many large ones the names of the oldest are left out, the counts stay.
+ */
+START_TEST(test_recall_is_bounded)
+{
+	struct tool_host h = {0}, next = {0};
+	struct buf saved = BUF_INIT(TOOL_RECALL_SAVED + (8 << 10));
+	struct buf w = BUF_INIT(1 << 20);
+
+	list_init(&h.recalled);
+	list_init(&next.recalled);
+	(void)buf_putc(&w, '{');
+	for (unsigned i = 0; i < 60; i++)
+		(void)buf_printf(&w, "%s\"%u\":{\"class_type\":\"Class%u\"}",
+		                 i ? "," : "", i, i);
+	(void)buf_putc(&w, '}');
+	for (unsigned i = 0; i <= TOOL_RECALL_MAX; i++)
+		tool_recall_put(&h, id_of(i),
+		                tool_facts_new(parsed(buf_cstr(&w))));
+	tool_recall_save(&h, &saved);
+	ck_assert(buf_ok(&saved));
+	tool_recall_load(&next, any(buf_cstr(&saved)));
+	ck_assert_uint_eq(next.recalled_count, TOOL_RECALL_MAX);
+	ck_assert_str_eq(
+		tool_facts_class(
+			tool_recall_find(&next, id_of(TOOL_RECALL_MAX)), "7"),
+		"Class7");
+	ck_assert_uint_eq(tool_facts_nodes(tool_recall_find(&next, id_of(1))),
+	                  60);
+	ck_assert_ptr_null(
+		tool_facts_class(tool_recall_find(&next, id_of(1)), "7"));
+	tool_recall_clear(&h);
+	tool_recall_clear(&next);
+	buf_deinit(&saved);
+	buf_deinit(&w);
+}
+END_TEST
+
+static const char *const not_saved[] = {
+	"{}",
+	"[1,null,[],{}]",
+	"[{\"id\":\"x\",\"names\":[\"3\"]}]",
+	"[{\"id\":\"x\",\"nodes\":-1,\"names\":[1,2,\"3\",\"4\"]}]",
+};
+
+START_TEST(test_recall_of_nonsense)
+{
+	struct tool_host h = {0};
+	const struct tool_facts *f;
+
+	list_init(&h.recalled);
+	tool_recall_load(&h, any(not_saved[_i]));
+	f = tool_recall_find(&h, any("\"x\""));
+	if (f) {
+		ck_assert_uint_eq(tool_facts_nodes(f), 0);
+		ck_assert_ptr_null(tool_facts_class(f, "3"));
+	}
+	tool_recall_clear(&h);
+}
+END_TEST
+
 START_TEST(test_recalls)
 {
 	struct tool_host h = {0};
@@ -206,6 +306,10 @@ static Suite *tool_table_suite(void)
 	tcase_add_test(tc, test_whole_list_is_short);
 	tcase_add_test(tc, test_no_arguments);
 	tcase_add_test(tc, test_recalls);
+	tcase_add_test(tc, test_recall_is_handed_on);
+	tcase_add_test(tc, test_recall_is_bounded);
+	tcase_add_loop_test(tc, test_recall_of_nonsense, 0,
+	                    ARRAY_SIZE(not_saved));
 	tcase_add_test(tc, test_recalls_a_large_one_in_part);
 	suite_add_tcase(s, tc);
 	return s;

@@ -11,6 +11,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/progress.h"
 #include "workers/mcp_result.h"
 
 #define RECORD_MAX (8u << 20) /* bytes of one record */
@@ -37,7 +38,15 @@ static void call_free(struct mcp_call *call)
 		worker_record_forget(&r->w);
 		free(r);
 	}
+	free(call->c.prompt_id);
 	free(call);
+}
+
+void tool_know_prompt(struct tool_call *c, struct json prompt_id)
+{
+	/* Out of memory it stays unknown. */
+	if (!c->prompt_id)
+		c->prompt_id = json_string_dup(prompt_id, PROGRESS_ID_MAX);
 }
 
 /* {"error":{"type","message"},"prompt_id"} */
@@ -58,15 +67,16 @@ static void error_text(struct buf *b, const char *type, const char *message,
 }
 
 static void answer_error(struct mcp_request *r, const char *type,
-                         const char *message)
+                         const char *message, const char *prompt_id)
 {
 	cleanup_buf struct buf text = BUF_INIT(MCP_RESULT_MAX);
 	cleanup_buf struct buf result = BUF_INIT(MCP_RESULT_MAX);
 	struct tool_result error = {.is_error = true};
 
-	error_text(&text, type, message, NULL);
+	error_text(&text, type, message, prompt_id);
 	error.structured = span_make(text.data, text.len);
-	if (!buf_ok(&text) || mcp_build_result(&result, r->version, &error) < 0)
+	if (!buf_ok(&text) ||
+	    mcp_build_result(&result, r->version, &error, NULL) < 0)
 		mcp_refuse(r, RPC_INTERNAL_ERROR, SPAN_NULL, "Out of memory");
 	else
 		mcp_answer_buf(r, &result);
@@ -86,7 +96,8 @@ void tool_done(struct tool_call *c, const struct tool_result *result)
 	cleanup_buf struct buf b = BUF_INIT(RPC_REPLY_MAX);
 	struct mcp_call *call = mcp_call_of(c);
 	struct mcp_request *r = call->r;
-	int e = mcp_build_result(&b, r->version, result);
+	cleanup_free char *prompt_id = steal_ptr(&c->prompt_id);
+	int e = mcp_build_result(&b, r->version, result, prompt_id);
 
 	if (e == -EINVAL)
 		log_error("mcp", "%s: its result is no JSON object",
@@ -100,7 +111,8 @@ void tool_done(struct tool_call *c, const struct tool_result *result)
 	else if (is_unread(r, b.len))
 		answer_error(r, "limit",
 		             "too many results wait to be read; read them, "
-		             "then ask again");
+		             "then ask again",
+		             prompt_id);
 	else
 		mcp_answer_buf(r, &b);
 }
@@ -169,6 +181,7 @@ static void run(struct mcp_request *r, const struct tool *tool,
 	list_init(&call->files);
 	r->job = call;
 	call->started = true;
+	tool_know_prompt(&call->c, json_get(args, "prompt_id"));
 	tool->start(&call->c);
 }
 
@@ -201,7 +214,7 @@ void mcp_call_start(struct mcp_request *r)
 	}
 	if (tool_check_args(args, tool->input_schema, &err) < 0) {
 		(void)error_prefix(&err, "%s", tool->name);
-		answer_error(r, error_code_name(err.code), err.text);
+		answer_error(r, error_code_name(err.code), err.text, NULL);
 		return;
 	}
 	run(r, tool, args);

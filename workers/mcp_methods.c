@@ -38,24 +38,6 @@ static enum mcp_version negotiate(struct json asked)
 	return v < MCP_2025_11_25 ? v : MCP_2025_11_25;
 }
 
-/* A successor has to know the version; the record goes before the answer, so
- * whoever has seen the answer can count on it. */
-static int record_session(struct mcp_session *s)
-{
-	struct error err = ERROR_NULL;
-	char text[64];
-
-	(void)snprintf(text, sizeof(text), "{\"version\":\"%s\"}",
-	               mcp_version_name(s->negotiated));
-	worker_record_forget(&s->session_record);
-	if (s->io->record(s->user, 0, SPAN(text), &s->session_record, &err) <
-	    0) {
-		log_error("mcp", "the session is not recorded: %s", err.text);
-		return -1;
-	}
-	return 0;
-}
-
 static void start_initialize(struct mcp_request *r)
 {
 	cleanup_buf struct buf b = BUF_INIT(ANSWER_MAX);
@@ -73,7 +55,7 @@ static void start_initialize(struct mcp_request *r)
 		return;
 	}
 	s->negotiated = negotiate(asked);
-	if (record_session(s) < 0) {
+	if (mcp_record_session(s) < 0) {
 		mcp_refuse(r, RPC_INTERNAL_ERROR, SPAN_NULL,
 		           "The session could not be set up");
 		return;

@@ -134,6 +134,10 @@ void mcp_begin(struct mcp_request *r);
 /* Once stdin has ended: is there still something to wait for? */
 void mcp_check_ended(struct mcp_session *s);
 
+/* Records what a successor has to know, which is to go before an answer that
+ * lets the client count on it. -1: it could not be, and was logged. */
+int mcp_record_session(struct mcp_session *s);
+
 /* --- mcp_ticker.c --------------------------------------------------------- */
 
 void mcp_ticker_init(struct mcp_session *s);

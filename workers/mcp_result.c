@@ -6,8 +6,11 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "common/cleanup.h"
 #include "common/macros.h"
 #include "workers/mcp_describe.h"
+
+#define TOO_LARGE_MAX 4096 /* bytes of the error that stands for a result */
 
 /* What one attempt leaves out. */
 enum without { WITHOUT_NOTHING, WITHOUT_IMAGES, WITHOUT_COUNT };
@@ -122,25 +125,34 @@ static void build(struct buf *out, enum mcp_version v,
 	(void)mcp_result_close(out, v);
 }
 
-static int build_too_large(struct buf *out, enum mcp_version v, size_t bytes)
+static int build_too_large(struct buf *out, enum mcp_version v, size_t bytes,
+                           const char *prompt_id)
 {
-	char text[256];
+	cleanup_buf struct buf b = BUF_INIT(TOO_LARGE_MAX);
 	const struct tool_result error = {.is_error = true};
-	int n = snprintf(text, sizeof(text),
+
+	(void)buf_printf(&b,
 	                 "{\"error\":{\"type\":\"limit\",\"message\":\"the "
 	                 "result (over %zu bytes) does not fit into one MCP "
 	                 "message; ask for less (a smaller limit), or save "
-	                 "files with download_by_filename\"}}",
+	                 "files with download_by_filename\"}",
 	                 bytes);
-
-	build(out, v, &error, span_make(text, (size_t)n), WITHOUT_NOTHING);
+	if (prompt_id)
+		put_string(&b, "prompt_id", prompt_id);
+	(void)buf_putc(&b, '}');
+	if (!buf_ok(&b))
+		return -ENOMEM;
+	build(out, v, &error, span_make(b.data, b.len), WITHOUT_NOTHING);
 	return buf_ok(out) ? 0 : -ENOMEM;
 }
 
 /* What a tool calls structured may come from ComfyUI, with newlines and bare
  * NaN in it; on a line of its own and in strict JSON it may not. */
-static int compact(struct buf *out, struct span structured)
+static int compact(struct buf *out, struct span structured,
+                   const char *prompt_id)
 {
+	cleanup_buf struct buf id = BUF_INIT(TOO_LARGE_MAX);
+	cleanup_buf struct buf whole = BUF_INIT(MCP_RESULT_MAX);
 	struct json j;
 
 	if (structured.n == 0)
@@ -149,14 +161,23 @@ static int compact(struct buf *out, struct span structured)
 	            JSON_OK ||
 	    !json_is(j, JSON_OBJECT))
 		return -EINVAL;
+	if (!prompt_id || !json_is(json_get(j, "prompt_id"), JSON_NONE))
+		return json_compact(out, j);
+	(void)buf_json_string(&id, prompt_id, strlen(prompt_id));
+	(void)json_object_set(&whole, j, SPAN("prompt_id"),
+	                      span_make(id.data, id.len));
+	if (!buf_ok(&whole) || json_parse(&j, whole.data, whole.len,
+	                                  JSON_NONFINITE, NULL) != JSON_OK)
+		return -ENOMEM;
 	return json_compact(out, j);
 }
 
 int mcp_build_result(struct buf *out, enum mcp_version v,
-                     const struct tool_result *r)
+                     const struct tool_result *r, const char *prompt_id)
 {
 	cleanup_buf struct buf structured = BUF_INIT(MCP_RESULT_MAX);
-	int c = compact(&structured, r->structured);
+	int c = compact(&structured, r->structured,
+	                r->is_error ? prompt_id : NULL);
 
 	if (c == -ENOMEM || c == -EINVAL)
 		return c;
@@ -168,5 +189,5 @@ int mcp_build_result(struct buf *out, enum mcp_version v,
 		if (buf_ok(&text))
 			return buf_append(out, text.data, text.len);
 	}
-	return build_too_large(out, v, MCP_RESULT_MAX);
+	return build_too_large(out, v, MCP_RESULT_MAX, prompt_id);
 }

@@ -13,8 +13,9 @@
 
 /* Appends it. Images that don't fit (TOOL_INLINE_MAX, MCP_RESULT_MAX) are
  * replaced by where they are; what still doesn't fit becomes an error that
- * says what to do. 0, or -ENOMEM. */
+ * says what to do. An error carries `prompt_id`, unless that is NULL. 0, or
+ * -ENOMEM. */
 int mcp_build_result(struct buf *out, enum mcp_version v,
-                     const struct tool_result *r);
+                     const struct tool_result *r, const char *prompt_id);
 
 #endif

@@ -17,8 +17,10 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "workers/mcp_private.h"
+#include "workers/tool_recall.h"
 
-#define RECORDS_MAX 8192 /* of lines that haven't come yet */
+#define RECORDS_MAX        8192 /* of lines that haven't come yet */
+#define SESSION_RECORD_MAX (64u << 10)
 /* Kept free of results in the reply to a batch: room to refuse every entry. */
 #define BATCH_RESERVE ((size_t)RPC_BATCH_MAX * 4 * RPC_ID_MAX)
 
@@ -458,9 +460,44 @@ static void take_session_record(struct mcp_session *s, struct span text)
 {
 	struct json j;
 
-	if (json_parse(&j, text.p, text.n, 0, NULL) == JSON_OK)
-		s->negotiated = mcp_version_from_name(
-			json_raw_string(json_get(j, "version")));
+	if (json_parse(&j, text.p, text.n, 0, NULL) != JSON_OK)
+		return;
+	s->negotiated =
+		mcp_version_from_name(json_raw_string(json_get(j, "version")));
+	tool_recall_load(&s->host, json_get(j, "recall"));
+}
+
+static void on_session_recorded(void *user)
+{
+}
+
+int mcp_record_session(struct mcp_session *s)
+{
+	cleanup_buf struct buf b = BUF_INIT(SESSION_RECORD_MAX);
+	struct error err = ERROR_NULL;
+
+	(void)buf_putc(&b, '{');
+	if (s->negotiated < MCP_VERSION_COUNT)
+		(void)buf_printf(&b, "\"version\":\"%s\",",
+		                 mcp_version_name(s->negotiated));
+	(void)buf_puts(&b, "\"recall\":");
+	tool_recall_save(&s->host, &b);
+	(void)buf_putc(&b, '}');
+	if (!buf_ok(&b))
+		(void)error_set_nomem(&err, "the session's record");
+	worker_record_forget(&s->session_record);
+	if (!buf_ok(&b) || s->io->record(s->user, 0, span_make(b.data, b.len),
+	                                 &s->session_record, &err) < 0) {
+		log_error("mcp", "the session is not recorded: %s", err.text);
+		return -1;
+	}
+	return 0;
+}
+
+static void on_recall(struct tool_host *h)
+{
+	/* Without it a successor tells less; it is told of already. */
+	(void)mcp_record_session(container_of(h, struct mcp_session, host));
 }
 
 void mcp_session_record(struct mcp_session *s, uint64_t line,
@@ -560,10 +597,6 @@ void mcp_session_end(struct mcp_session *s)
 
 /* --- life ---------------------------------------------------------------- */
 
-static void on_session_recorded(void *user)
-{
-}
-
 struct mcp_session *mcp_session_new(const struct mcp_session_config *cfg,
                                     struct error *err)
 {
@@ -587,6 +620,7 @@ struct mcp_session *mcp_session_new(const struct mcp_session_config *cfg,
 		.cancel_policy = cfg->cancel_policy,
 	};
 	tool_host_init(&s->host);
+	s->host.on_recall = on_recall;
 	s->session_record.on_written = on_session_recorded;
 	list_init(&s->session_record.node);
 	list_init(&s->lines);

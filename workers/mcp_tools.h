@@ -81,6 +81,9 @@ struct tool_host {
 	struct list orphans;  /* cancellations that outlive their calls */
 	struct list recalled; /* tool_recall.c's own */
 	size_t recalled_count;
+	/* Something more is recalled, which a successor should know of. May be
+	 * NULL. */
+	void (*on_recall)(struct tool_host *h);
 };
 /* Before the first call, and after the last: drops what still goes on. */
 void tool_host_init(struct tool_host *h);
@@ -94,6 +97,7 @@ struct tool_call {
 	bool has_progress;          /* the client wants to hear of it */
 	void *state;                /* the tool's own */
 	struct tool_ask *recording; /* tool_ask.c's own */
+	char *prompt_id;            /* see tool_know_prompt; NULL: none yet */
 };
 
 /* The process's worker (NULL: none, there are no files) and the number of the
@@ -146,6 +150,10 @@ void tool_done(struct tool_call *c, const struct tool_result *r);
 /* isError with {"error":{"type","message"},...}: `prompt_id` may be NULL. */
 void tool_fail(struct tool_call *c, const char *type, const char *message,
                const char *prompt_id);
+
+/* The prompt that this call is about, as soon as it is known: an error of the
+ * call carries it. The first one counts; what is no string is ignored. */
+void tool_know_prompt(struct tool_call *c, struct json prompt_id);
 
 /* Files of the user, by the keeper. The callback comes once, not from inside;
  * not any more after cancel. */

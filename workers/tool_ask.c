@@ -45,7 +45,7 @@ struct tool_ask {
 static void on_deliver(struct ev_loop *loop, ev_timer *w, int revents)
 {
 	struct tool_ask *a = container_of(w, struct tool_ask, deliver);
-	struct json whole;
+	struct json whole, body;
 	bool ok = false;
 
 	if (!a->call) {
@@ -58,7 +58,9 @@ static void on_deliver(struct ev_loop *loop, ev_timer *w, int revents)
 		return;
 	}
 	(void)json_bool(json_get(whole, "ok"), &ok);
-	a->on_answer(a->call, ok, json_get(whole, ok ? "result" : "error"));
+	body = json_get(whole, ok ? "result" : "error");
+	tool_know_prompt(a->call, json_get(body, "prompt_id"));
+	a->on_answer(a->call, ok, body);
 }
 
 static bool on_respond(void *user, uint64_t line, struct span answer)
@@ -80,8 +82,11 @@ static bool on_command_output(void *user, uint64_t line, struct span bytes)
 
 	if (a->call && a->on_output &&
 	    json_parse(&output, bytes.p, bytes.n, JSON_NONFINITE, NULL) ==
-	            JSON_OK)
+	            JSON_OK) {
+		tool_know_prompt(a->call, json_get(json_get(output, "progress"),
+		                                   "prompt_id"));
 		a->on_output(a->call, output);
+	}
 	return true;
 }
 

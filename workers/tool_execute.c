@@ -197,10 +197,10 @@ static void note_event(struct execution *e, struct json type, struct json data)
 	(void)buf_puts(&e->events, ",{\"type\":");
 	(void)buf_append(&e->events, type.text.p, type.text.n);
 	(void)buf_puts(&e->events, ",\"data\":");
-	if (json_is(data, JSON_NONE))
-		(void)buf_puts(&e->events, "{}");
-	else
+	if (json_is(data, JSON_OBJECT))
 		(void)buf_append(&e->events, data.text.p, data.text.n);
+	else
+		(void)buf_puts(&e->events, "{}");
 	if (buf_putc(&e->events, '}') < 0) {
 		e->events.failed = false;
 		e->events.len = before;

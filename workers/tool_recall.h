@@ -17,6 +17,8 @@
 #define TOOL_RECALL_MAX   32          /* workflows; the oldest goes */
 #define TOOL_RECALL_BYTES (16u << 10) /* of ids and classes of one */
 
+#define TOOL_RECALL_SAVED (16u << 10) /* of the record for a successor */
+
 struct tool_facts;
 
 /* NULL when out of memory: then it is not remembered. */
@@ -30,6 +32,12 @@ void tool_recall_put(struct tool_host *h, struct json prompt_id,
 /* NULL: nothing is known. Valid until the next put. */
 const struct tool_facts *tool_recall_find(const struct tool_host *h,
                                           struct json prompt_id);
+/* What is remembered, for a successor: appends a JSON array, the newest first,
+ * the names left out past TOOL_RECALL_SAVED bytes. */
+void tool_recall_save(const struct tool_host *h, struct buf *out);
+/* Instead of what is remembered; other things than what was saved are taken as
+ * far as they make sense. */
+void tool_recall_load(struct tool_host *h, struct json saved);
 void tool_recall_clear(struct tool_host *h);
 
 size_t tool_facts_nodes(const struct tool_facts *f);

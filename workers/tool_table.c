@@ -33,7 +33,8 @@
 	"\"prompt_id\":{\"type\":\"string\",\"minLength\":1,"                  \
 	"\"maxLength\":200}"
 #define WORKFLOW                                                               \
-	"\"workflow\":{\"type\":[\"object\",\"string\"],\"description\":"      \
+	"\"workflow\":{\"anyOf\":[{\"type\":\"object\"},"                   \
+	"{\"type\":\"string\"}],\"description\":"                            \
 	"\"in ComfyUI's API format: node id -> {class_type, inputs}; as an "   \
 	"object or as its JSON text\"},"                                       \
 	"\"workflow_path\":{\"type\":\"string\",\"description\":\"instead of " \
@@ -109,7 +110,7 @@ const struct tool tool_table[] = {
 	.input_schema = OBJECT(WORKFLOW "," TIMEOUT "," IMAGES, ""),
 	.output_schema = RESULT(EXECUTION ","
 		"\"events\":{\"type\":\"array\",\"items\":{\"type\":\"object\","
-		"\"properties\":{\"type\":{\"type\":\"string\"},\"data\":{}},"
+		"\"properties\":{\"type\":{\"type\":\"string\"},\"data\":{\"type\":\"object\"}},"
 		"\"required\":[\"type\",\"data\"]}},"
 		INTEGER("events_folded"),
 		"\"prompt_id\",\"status\",\"events\",\"events_folded\""),

@@ -1227,11 +1227,15 @@ class Files(Case):
         os.symlink("loop", self.rig.path("loop"))
         with open(self.rig.path("huge"), "wb") as f:
             f.truncate(20 << 20)
-        for path in ("pipe", "empty", "huge", "loop", "nowhere", ".", "/dev/zero", "/proc/self/mem", "x" * 5000):
+        for path, type_ in (("pipe", "invalid"), ("empty", "invalid"), ("huge", "limit"), ("loop", "invalid"),
+                            ("nowhere", "not_found"), ("wf.json/x", "not_found"), (".", "invalid"),
+                            ("/dev/zero", "invalid"), ("/proc/self/mem", None), ("x" * 4000, "invalid"),
+                            ("x" * 5000, None)):
             with self.subTest(path=path):
                 is_error, body = tools.end_of(tools.start("execute_workflow_sync", workflow_path=path),
                                               "execute_workflow_sync")
                 self.assertTrue(is_error, body)
+                self.assertIn(type_, (None, body["error"]["type"]), body)
         tools.good("execute_workflow_sync", workflow_path="link")
         self.assertEqual(len(self.journal("post")), 1)
 
@@ -1360,7 +1364,7 @@ class Tenants(Case):
         self.assertEqual(os.stat(self.rig.path("ann.png")).st_uid, 12001)
         secret = self.rig.write("secret.json", json.dumps(sampler()))
         os.chmod(secret, 0o600)
-        self.ann.bad("execute_workflow_sync", "system", "secret.json", workflow_path="secret.json")
+        self.ann.bad("execute_workflow_sync", "denied", "secret.json", workflow_path="secret.json")
         os.mkdir(self.rig.path("closed"), 0o755)
         is_error, _ = self.ann.end_of(self.ann.start("download_by_filename", filename=name, dest_path="closed"),
                                       "download_by_filename")
@@ -1445,6 +1449,19 @@ class Succession(Case):
             self.assertFalse(is_error, body)
             self.assertEqual(body["status"], "completed")
         self.assertEqual(len(self.journal("post")), 3)
+
+    def test_progress_stays_on_the_same_scale(self):
+        """A wait that comes when the worker that submitted is dead."""
+        tools = self.both()
+        prompt = self.running(tools, steps=100, step_ms=50)
+        os.kill(self.worker_of(tools), 9)
+        call = tools.start("wait_for_execution", prompt_id=prompt, timeout_ms=60000, token="w")
+        told = tools.client.wait(lambda: [p for p in tools.client.progress("w")
+                                          if p["message"].startswith("Node 3 (SimSampler) step")], "a step")
+        for p in told:
+            step = int(p["message"].split()[4])
+            self.assertAlmostEqual(p["progress"] / p["total"], step / 100 / 2, delta=0.01)
+        self.assertEqual(tools.end_of(call, "wait_for_execution")[1]["status"], "completed")
 
     def test_prompts_outlive_the_session(self):
         tools = self.both()

@@ -544,7 +544,8 @@ class Restarts(NurseryCase):
     def test_stop_kills_what_does_not_stop(self):
         self.begin()
         k = self.keeper()
-        k.attach()
+        _, channel = k.attach()  # at whose end the worker would leave
+        self.addCleanup(channel.close)
         worker = self.session()["pid"]
         os.kill(worker, signal.SIGSTOP)
         self.daemon.terminate()

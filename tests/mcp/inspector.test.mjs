@@ -33,6 +33,7 @@ for (const era of ['legacy', 'auto', 'modern']) {
 			const got = await inspect(era, '--method', 'tools/list', '--strict');
 			assert.equal(got.status, 0, got.err);
 			assert.ok(got.json.result.tools.length >= 16);
+			assert.doesNotMatch(got.err, /warn/i);
 		});
 
 		test('calls a tool', limit, async () => {

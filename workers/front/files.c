@@ -21,6 +21,37 @@ struct file {
 	char *temporary, *final;
 };
 
+/* What the user can mend has a type of its own, and is no failure of the
+ * machine's. */
+static enum error_code code_of(int errnum)
+{
+	switch (errnum) {
+	case ENOENT:
+	case ENOTDIR:
+		return ERR_NOT_FOUND;
+	case EACCES:
+	case EPERM:
+	case EROFS:
+		return ERR_DENIED;
+	case EEXIST:
+	case EISDIR:
+	case ELOOP:
+	case ENAMETOOLONG:
+		return ERR_INVALID;
+	default:
+		return ERR_SYSTEM;
+	}
+}
+
+static int fail(struct error *err, int errnum, const char *what,
+                const char *path)
+{
+	(void)error_set_errno(err, errnum, "%s %s", what, path);
+	if (err)
+		err->code = code_of(errnum);
+	return -1;
+}
+
 /* O_NONBLOCK: a FIFO must not hold us up before we see that it is one. */
 int files_open(const char *path, struct error *err)
 {
@@ -29,7 +60,7 @@ int files_open(const char *path, struct error *err)
 	struct stat st;
 
 	if (fd < 0 || fstat(fd, &st) < 0)
-		return error_set_errno(err, errno, "cannot read %s", path);
+		return fail(err, errno, "cannot read", path);
 	if (!S_ISREG(st.st_mode))
 		return error_set(err, ERR_INVALID, "%s is no regular file",
 		                 path);
@@ -116,8 +147,7 @@ static int create_temporary(struct file *file, struct error *err)
 	}
 	file->fd = mkostemps(file->temporary, 5, O_CLOEXEC);
 	if (file->fd < 0)
-		return error_set_errno(err, errno, "cannot write beside %s",
-		                       file->final);
+		return fail(err, errno, "cannot write beside", file->final);
 	if (apply_umask(file->fd) < 0)
 		return error_set_errno(err, errno, "cannot set the mode of %s",
 		                       file->temporary);
@@ -193,10 +223,9 @@ int files_commit(struct files *f, uint64_t token, char **pathp,
 	if (!file)
 		return error_set(err, ERR_NOT_FOUND, "no such open file");
 	if (fsync(file->fd) < 0) {
-		r = error_set_errno(err, errno, "cannot write %s", file->final);
+		r = fail(err, errno, "cannot write", file->final);
 	} else if (move_into_place(file) < 0) {
-		r = error_set_errno(err, errno, "cannot put %s into place",
-		                    file->final);
+		r = fail(err, errno, "cannot put in its place", file->final);
 	}
 	if (r < 0) {
 		files_drop(f, token);
