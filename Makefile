@@ -33,7 +33,7 @@ COMMON := backoff base64 buf clock comfy_api comfy_cancel comfy_event comfy_repl
 IPC    := channel client client_connect conn creds frame frame_queue lines listener \
           message message_build zygote
 SUPERVISOR := client_queue early eventlog hub life life_begin life_cancel \
-          life_end nursery nursery_worker ops ops_query options peer polling position poster \
+          life_end guardian notify nursery nursery_worker ops ops_query options peer polling position poster \
           prompt_fsm queue reconcile restart_policy roles state_dir store store_checkpoint \
           store_open stream subscription supervisor tell tracker upstream \
           upstream_fsm upstream_socket upstream_tls worker_proc zygote_proc
@@ -121,7 +121,7 @@ LDFLAGS_ALL = $(LDHARDEN) $(LDOPT_$(FLAVOUR)) $(LDFLAGS)
 STRICT_FLAG = $(if $(STRICT),-Werror)
 
 LIBS_COMMON := -lcurl -lcares -lcjson -linih -lev -lm
-LIBS_comfymuxd := -lwebsockets -lssl -lcrypto -lsqlite3 $(LIBS_COMMON)
+LIBS_comfymuxd := -lsystemd -lwebsockets -lssl -lcrypto -lsqlite3 $(LIBS_COMMON)
 LIBS_comfymux-worker := $(LIBS_COMMON)
 LIBS_comfymux := -lcjson -linih -lev -lm
 LIBS_comfysim := -lwebsockets -lz -lm
@@ -343,7 +343,7 @@ lists:
 
 # --- static checks -----------------------------------------------------------
 FORMATTED = $(shell find common ipc supervisor workers tests -name '*.[ch]')
-SHELL_SCRIPTS = $(shell grep -lE '^\#!/bin/(ba)?sh' scripts/* .ci/* 2>/dev/null)
+SHELL_SCRIPTS = $(shell grep -lE '^\#!/bin/(ba)?sh' scripts/* .ci/* etc/init.d/* 2>/dev/null)
 PYTHON_SCRIPTS = $(shell grep -lE '^\#!.*python3' scripts/* 2>/dev/null; \
                  find tests -name '*.py')
 # Test programs are left to the compilers: check's macros blow the analysers'
@@ -401,15 +401,34 @@ lint-python:
 	        for f in sys.argv[1:]]' $(PYTHON_SCRIPTS)
 
 # --- the rest ----------------------------------------------------------------
-.PHONY: bench chaos install deb clean help
+.PHONY: bench chaos install uninstall deb clean help
 bench: ## measure latency, memory and throughput
 CHAOS_SECONDS ?= 180
 chaos: all ## break everything at random under load for CHAOS_SECONDS; SEED=N again
 	@BIN=$(BIN) PYTHONDONTWRITEBYTECODE=1 python3 tests/chaos/chaos.py \
 	        --seconds $(CHAOS_SECONDS) $(if $(SEED),--seed $(SEED)) $(CHAOS_OPTIONS)
-install: ## install below DESTDIR and PREFIX
+
+# Where things go; libdir is the library's, programs that users don't start lie
+# in PREFIX/lib/comfymux. comfymuxd and comfymux read /etc/comfymux whatever
+# sysconfdir is; a service installed elsewhere is told where its file is.
+PREFIX        ?= /usr/local
+bindir        ?= $(PREFIX)/bin
+sbindir       ?= $(PREFIX)/sbin
+libdir        ?= $(PREFIX)/lib
+includedir    ?= $(PREFIX)/include
+datadir       ?= $(PREFIX)/share
+mandir        ?= $(datadir)/man
+sysconfdir    ?= /etc
+runstatedir   ?= /run
+localstatedir ?= /var
+PLACES = $(foreach v,BIN VERSION DESTDIR PREFIX bindir sbindir libdir includedir datadir \
+         mandir sysconfdir runstatedir localstatedir,$(v)='$($(v))')
+install: all ## install below DESTDIR and PREFIX
+	@$(PLACES) scripts/install
+uninstall: ## remove what install has installed, and what the service has stored
+	@$(PLACES) scripts/install --remove
 deb: ## a Debian package
-bench install deb:
+bench deb:
 	@echo "make $@: not there yet" >&2; exit 1
 clean: ## remove build/
 	rm -rf $(BUILD)

@@ -11,7 +11,8 @@
 
 char *program_find(const char *name, struct error *err)
 {
-	static const char *const places[] = {"", "../lib/comfymux/"};
+	static const char *const places[] = {"", "../lib/comfymux/", "../sbin/",
+	                                     "../../bin/"};
 	char exe[PATH_MAX], path[PATH_MAX + 64];
 	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
 	char *slash, *found;
@@ -37,8 +38,8 @@ char *program_find(const char *name, struct error *err)
 		return found;
 	}
 	(void)error_set(err, ERR_SYSTEM,
-	                "%s is neither in %s nor in %s../lib/comfymux: is "
-	                "comfymux installed whole?",
-	                name, exe, exe);
+	                "%s is neither in %s nor where an installation puts "
+	                "it: is comfymux installed whole?",
+	                name, exe);
 	return NULL;
 }

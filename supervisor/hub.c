@@ -196,6 +196,22 @@ void hub_sweep(struct hub *h, int64_t now_ms)
 
 /* --- beginning and end ---------------------------------------------------- */
 
+/* systemd's socket, if it made one, else our own. */
+static int open_door(struct hub *h, struct error *err)
+{
+	const struct supervisor *sv = h->sv;
+	int fd, r;
+
+	if (notify_take_socket(sv->cfg.socket, &fd, err) < 0)
+		return -1;
+	if (fd < 0)
+		return listener_init(&h->listener, sv->cfg.socket,
+		                     sv->socket_mode, err);
+	r = listener_adopt(&h->listener, fd); /* consumes fd */
+	return r < 0 ? error_set_errno(err, -r, "cannot take systemd's socket")
+	             : 0;
+}
+
 int hub_init(struct hub *h, struct supervisor *sv, struct error *err)
 {
 	*h = (struct hub){.sv = sv,
@@ -207,8 +223,7 @@ int hub_init(struct hub *h, struct supervisor *sv, struct error *err)
 	list_init(&h->backlog);
 	list_init(&h->stalled);
 	h->idle_since_ms = clock_ms();
-	if (listener_init(&h->listener, sv->cfg.socket, sv->socket_mode, err) <
-	    0)
+	if (open_door(h, err) < 0)
 		return -1;
 	ev_io_init(&h->acceptor, on_accept, h->listener.fd, EV_READ);
 	ev_timer_init(&h->pause, on_pause_over, 0., 0.);

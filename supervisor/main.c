@@ -1,11 +1,15 @@
 /*
  * main.c - comfymuxd: a table of contents.
  */
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "common/cleanup.h"
 #include "common/log.h"
 #include "common/version.h"
+#include "supervisor/guardian.h"
 #include "supervisor/supervisor.h"
 
 /* The contract's exit status. */
@@ -15,18 +19,50 @@ enum {
 	STATUS_USAGE = 2,
 };
 
+/* Where a start that fails is told. */
+static int complaints = STDERR_FILENO;
+
 static int fail(int status, const struct error *err)
 {
-	fprintf(stderr, "comfymuxd: %s\n", err->text);
+	(void)dprintf(complaints, "comfymuxd: %s\n", err->text);
 	return status;
 }
 
-static void open_log(const struct config *cfg)
+/* In the background the log goes to syslog unless a place is named. */
+static void open_log(struct options *o, const struct config *cfg)
 {
-	log_open("comfymuxd",
-	         strcmp(cfg->log_to, "syslog") == 0 ? LOG_TO_SYSLOG
-	                                            : LOG_TO_STDERR,
+	bool named = config_origin_of(cfg, "log_to") != CONFIG_DEFAULT;
+	bool background = o->daemon || o->guarded;
+	bool to_syslog =
+		strcmp(cfg->log_to, "syslog") == 0 || (background && !named);
+
+	o->keep_stderr = !to_syslog;
+	log_open("comfymuxd", to_syslog ? LOG_TO_SYSLOG : LOG_TO_STDERR,
 	         (enum log_level)log_level_from_name(cfg->log_level));
+}
+
+/* The terminal of whoever started it is not kept for longer than the start
+ * takes, nor by the processes that it starts. */
+static void let_go_of_stderr(const struct options *o)
+{
+	cleanup_close int null = -1;
+
+	if (!o->guarded || o->keep_stderr)
+		return;
+	complaints = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (complaints < 0 || null < 0) {
+		complaints = STDERR_FILENO;
+		return;
+	}
+	(void)dup2(null, STDERR_FILENO);
+}
+
+static void stop_complaining(void)
+{
+	if (complaints != STDERR_FILENO)
+		(void)close(complaints);
+	complaints = STDERR_FILENO;
 }
 
 static int print(const char *text)
@@ -48,13 +84,22 @@ static int serve(const struct options *o, struct config *cfg)
 	static struct supervisor sv;
 	struct error err = ERROR_NULL;
 
-	open_log(cfg);
+	let_go_of_stderr(o);
 	if (supervisor_init(&sv, o, cfg, &err) < 0)
 		return fail(STATUS_FAILURE, &err);
+	stop_complaining();
 	supervisor_run(&sv);
 	supervisor_deinit(&sv);
 	log_flush();
 	return STATUS_OK;
+}
+
+static int go_into_background(const struct options *o, char **argv)
+{
+	struct error err = ERROR_NULL;
+	int status = guardian_run(o, argv, &err);
+
+	return status < 0 ? fail(STATUS_FAILURE, &err) : status;
 }
 
 int main(int argc, char **argv)
@@ -78,8 +123,11 @@ int main(int argc, char **argv)
 		status = fail(STATUS_USAGE, &err);
 	else if (o.action == OPTIONS_CHECK_CONFIG)
 		status = print("the configuration is fine\n");
-	else
-		status = serve(&o, &cfg);
+	else {
+		open_log(&o, &cfg);
+		status = o.daemon ? go_into_background(&o, argv)
+		                  : serve(&o, &cfg);
+	}
 	config_deinit(&cfg);
 	return status;
 }

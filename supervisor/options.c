@@ -14,7 +14,8 @@
 const char options_help[] =
 	"Usage: comfymuxd [OPTION]...\n"
 	"Holds the one connection to a ComfyUI server and serves its events\n"
-	"and its queue on a Unix socket. Stays in the foreground.\n"
+	"and its queue on a Unix socket. Stays in the foreground unless told\n"
+	"otherwise.\n"
 	"\n"
 	"  --comfyui URL      ComfyUI server (default "
 	"http://127.0.0.1:8188)\n"
@@ -22,14 +23,21 @@ const char options_help[] =
 	"  --state-dir DIR    directory of client id and database\n"
 	"  --config FILE      configuration file, instead of the usual ones\n"
 	"  --log-level LEVEL  error, warn, info or debug\n"
+	"  --daemon           go into the background, return when it serves,\n"
+	"                     start it again after a crash\n"
+	"  --pidfile PATH     with --daemon: file for the pids of parent and\n"
+	"                     supervisor\n"
 	"  --check-config     check the configuration and exit\n"
 	"  --autostarted      leave after idle_exit_s without clients and\n"
 	"                     prompts\n"
 	"  --ready-fd N       write a newline to descriptor N when serving\n"
+	"  --guarded          it was started by the parent that --daemon leaves\n"
 	"  --version          print the version and exit\n"
 	"  --help             print this and exit\n"
 	"\n"
-	"Signals: TERM and INT stop it, HUP reads the configuration again.\n"
+	"Signals: TERM and INT stop it, workers included; USR2 stops it for a\n"
+	"restart, which leaves workers running; HUP reads the configuration and\n"
+	"opens the log again.\n"
 	"Exit status: 0 stopped, 1 failure, 2 usage or configuration.\n";
 
 /* Flags that set a key of the configuration. */
@@ -118,6 +126,10 @@ static bool take_switch(struct options *o, const char *arg)
 		o->action = OPTIONS_VERSION;
 	else if (strcmp(arg, "--autostarted") == 0)
 		o->autostarted = true;
+	else if (strcmp(arg, "--daemon") == 0)
+		o->daemon = true;
+	else if (strcmp(arg, "--guarded") == 0)
+		o->guarded = true;
 	else
 		return false;
 	return true;
@@ -140,6 +152,10 @@ static int take_arg(struct options *o, struct args *a, const char *arg,
 		o->config_file = take_value(a, "--config", value, err);
 		return o->config_file ? 0 : -1;
 	}
+	if (match(arg, "--pidfile", &value)) {
+		o->pidfile = take_value(a, "--pidfile", value, err);
+		return o->pidfile ? 0 : -1;
+	}
 	if (match(arg, "--ready-fd", &value)) {
 		value = take_value(a, "--ready-fd", value, err);
 		return value ? set_ready_fd(o, value, err) : -1;
@@ -160,6 +176,13 @@ int options_parse(struct options *o, int argc, char **argv, struct error *err)
 		if (o->action == OPTIONS_HELP || o->action == OPTIONS_VERSION)
 			break;
 	}
+	if (o->pidfile && !o->daemon)
+		return error_set(err, ERR_CONFIG,
+		                 "--pidfile goes with --daemon alone");
+	if (o->daemon && o->ready_fd >= 0)
+		return error_set(err, ERR_CONFIG,
+		                 "--daemon returns when it is ready; it takes "
+		                 "no --ready-fd");
 	return 0;
 }
 

@@ -24,7 +24,11 @@ struct options {
 	struct config_flag flags[OPTIONS_FLAGS_MAX];
 	size_t flag_count;
 	bool autostarted; /* leave when idle */
+	bool daemon;      /* into the background, see guardian.h */
+	bool guarded;     /* started by such a one */
+	bool keep_stderr; /* the log goes there by wish; set by main.c */
 	int ready_fd;     /* a newline is written there when it listens; -1 */
+	const char *pidfile; /* NULL: none */
 };
 
 /* Strings point into argv. -1 with `err` set: usage. */

@@ -49,6 +49,16 @@ const struct role_info roles[] = {
 		.death = "the zygote leaves; workers poll on their own; keepers "
 			 "re-attach them to a new one, which resumes from the store",
 	},
+	[ROLE_GUARDIAN] = {
+		.name = "guardian", .program = "comfymuxd",
+		.uid = "who started it, until the supervisor's user is known",
+		.holds = "the pid file's lock; left by --daemon alone, systemd does "
+			 "without",
+		.talks_to = "comfymuxd, by signals",
+		.never_holds = "a socket, the state directory, the configuration "
+			       "beyond the log's place",
+		.death = "the supervisor serves on, and is not started again",
+	},
 };
 /* clang-format on */
 STATIC_ASSERT_ARRAY_SIZE(roles, ROLE_COUNT);

@@ -169,6 +169,10 @@ static void on_state(void *user, enum upstream_state state)
 	if (!sv->link_name || strcmp(sv->link_name, name) != 0) {
 		sv->link_name = name;
 		tell_upstream(sv);
+		if (!sv->stopping)
+			notify_status("ComfyUI at %.*s: %s",
+			              (int)sv->url_text.len, sv->url_text.data,
+			              name);
 	}
 }
 

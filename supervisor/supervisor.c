@@ -240,6 +240,30 @@ static void on_save(struct ev_loop *loop, ev_timer *w, int revents)
 	(void)life_save(w->data);
 }
 
+static int load_fresh(struct config *fresh, const struct config_sources *src,
+                      struct error *err)
+{
+	if (config_load(fresh, src, err) < 0)
+		return -1;
+	if (supervisor_check(fresh, err) == 0)
+		return 0;
+	config_deinit(fresh);
+	return -1;
+}
+
+/* One line for each key: each is somebody's change. */
+static void tell_ignored(struct buf *ignored)
+{
+	char *key, *save = NULL;
+
+	if (ignored->len == 0 || !buf_cstr(ignored))
+		return;
+	for (key = strtok_r(ignored->data, ", ", &save); key;
+	     key = strtok_r(NULL, ", ", &save))
+		log_warn("supervisor", "%s was changed and needs a restart",
+		         key);
+}
+
 void supervisor_reload(struct supervisor *sv)
 {
 	struct config_sources src = options_sources(sv->options);
@@ -247,26 +271,27 @@ void supervisor_reload(struct supervisor *sv)
 	struct buf ignored = BUF_INIT(4096);
 	struct config fresh;
 
-	if (config_load(&fresh, &src, &err) < 0) {
+	notify_reloading();
+	if (load_fresh(&fresh, &src, &err) < 0) {
 		log_error("supervisor",
 		          "configuration not read again, it stays as it was: "
 		          "%s",
 		          err.text);
+		notify_reloaded();
 		return;
 	}
 	if (config_reload(&sv->cfg, &fresh, &ignored) < 0)
 		log_error("supervisor", "configuration not applied");
 	config_deinit(&fresh);
 	log_info("supervisor", "configuration read again");
-	if (ignored.len > 0 && buf_cstr(&ignored))
-		log_warn("supervisor", "these changes need a restart: %s",
-		         ignored.data);
+	tell_ignored(&ignored);
 	buf_deinit(&ignored);
 	log_set_level((enum log_level)log_level_from_name(sv->cfg.log_level));
 	upstream_reconfigure(sv->upstream, &sv->cfg);
 	sv->api_stale = true;
 	polling_watch(sv);
 	poster_kick(sv);
+	notify_reloaded();
 }
 
 /* --- stopping ------------------------------------------------------------- */
@@ -297,6 +322,7 @@ void supervisor_stop(struct supervisor *sv, const char *why, bool with_workers)
 		return;
 	}
 	log_info("supervisor", "stopping: %s", why);
+	notify_stopping(why);
 	sv->stopping = true;
 	sv->stop_by_ms = clock_ms() + SUPERVISOR_STOP_MS;
 	hub_close_door(&sv->hub);
@@ -434,6 +460,7 @@ static void tell_ready(struct supervisor *sv)
 	if (sv->uid == 0)
 		log_info("supervisor",
 		         "running as root, which nothing here needs");
+	notify_ready(&sv->notify, sv->loop);
 	if (fd < 0)
 		return;
 	if (write(fd, "\n", 1) != 1)
@@ -464,6 +491,7 @@ static void free_calls(struct supervisor *sv)
 void supervisor_deinit(struct supervisor *sv)
 {
 	sv->stopping = true;
+	notify_deinit(&sv->notify);
 	/* Results first: what follows can't lose them any more. */
 	if (sv->store)
 		(void)life_save(sv);

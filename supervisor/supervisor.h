@@ -19,6 +19,7 @@
 #include "supervisor/counters.h"
 #include "supervisor/early.h"
 #include "supervisor/hub.h"
+#include "supervisor/notify.h"
 #include "supervisor/nursery.h"
 #include "supervisor/options.h"
 #include "supervisor/reconcile.h"
@@ -107,6 +108,7 @@ struct supervisor {
 	struct early early;
 	struct nursery nursery;
 	struct hub hub;
+	struct notify notify;
 
 	struct list unsaved; /* prompts that ended and are not stored yet */
 	size_t unsaved_count;

@@ -54,6 +54,19 @@ START_TEST(test_nothing)
 }
 END_TEST
 
+START_TEST(test_background)
+{
+	ck_assert_int_eq(parse("--daemon --pidfile /p"), 0);
+	ck_assert(o.daemon && !o.guarded);
+	ck_assert_str_eq(o.pidfile, "/p");
+	ck_assert_int_eq(parse("--daemon --pidfile=/q"), 0);
+	ck_assert_str_eq(o.pidfile, "/q");
+	ck_assert_int_eq(parse("--guarded --ready-fd 0"), 0);
+	ck_assert(o.guarded && !o.daemon);
+	ck_assert_int_eq(o.ready_fd, 0);
+}
+END_TEST
+
 START_TEST(test_values)
 {
 	ck_assert_int_eq(parse("--comfyui http://x:1 --socket=/s --state-dir "
@@ -101,6 +114,9 @@ static const char *const bad[] = {
 	"--ready-fd -1",
 	"--ready-fd 3x",
 	"--ready-fd 999",
+	"--pidfile",
+	"--pidfile /p",
+	"--daemon --ready-fd 0",
 	"--ready-fd 99999999999999999999",
 	"--autostarted=1",
 	"-x",
@@ -134,6 +150,7 @@ static Suite *options_suite(void)
 	TCase *t = tcase_create("all");
 
 	tcase_add_test(t, test_nothing);
+	tcase_add_test(t, test_background);
 	tcase_add_test(t, test_values);
 	tcase_add_test(t, test_the_last_one_counts);
 	tcase_add_test(t, test_switches);
