@@ -10,9 +10,9 @@
 #include "supervisor/position.h"
 #include "supervisor/tell.h"
 
-/* A reconciled end on a link that has been silent for so long is one whose
- * event should have come. */
-#define MISSED_END_MS 2000
+/* What is found by looking, on a link that has been silent for so long, is
+ * something whose event should have come. */
+#define MISSED_EVENT_MS 2000
 
 static void on_queue(void *user, const struct comfy_queue *q)
 {
@@ -85,9 +85,40 @@ static void on_pending(void *user, struct prompt *p, int64_t ahead)
 		positions_place(sv, p, ahead, method(sv));
 }
 
+/* It was found to run, not told. The event may still be on its way, but not
+ * for long: another look, and if nothing has come until then the link has gone
+ * deaf (recording 12). */
+static void suspect_start(struct supervisor *sv, bool starts)
+{
+	int64_t now_ms = clock_ms();
+
+	if (!supervisor_link_up(sv))
+		return;
+	if (starts && sv->unheard_ms <= sv->last_frame_ms) {
+		sv->unheard_ms = now_ms;
+		reconcile_soon(&sv->reconcile, MISSED_EVENT_MS, now_ms);
+	} else if (sv->unheard_ms > sv->last_frame_ms &&
+	           now_ms - sv->unheard_ms >= MISSED_EVENT_MS) {
+		sv->unheard_ms = 0;
+		upstream_reconnect(sv->upstream,
+		                   "a prompt runs without an event");
+	}
+}
+
+/* The end was found, not told. One that was in flight before this link came up
+ * may have ended in between, unless it was seen since. */
+static void suspect_end(struct supervisor *sv, const struct prompt *p)
+{
+	if (!supervisor_link_up(sv) || (p->fsm.gap && !p->fsm.seen) ||
+	    clock_ms() - sv->last_frame_ms < MISSED_EVENT_MS)
+		return;
+	upstream_reconnect(sv->upstream, "a prompt ended without an event");
+}
+
 static void on_running(void *user, struct prompt *p)
 {
 	struct supervisor *sv = user;
+	bool waited = p->fsm.state == PROMPT_SUBMITTED;
 	unsigned change;
 
 	/* That is for the POST's answer, or an event, to say. */
@@ -95,18 +126,10 @@ static void on_running(void *user, struct prompt *p)
 		return;
 	if (!life_event(sv, p, PROMPT_EV_RUNNING, NULL))
 		return;
+	suspect_start(sv, waited);
 	change = progress_fold_running(p->progress, method(sv));
 	if (change != PROGRESS_SAME)
 		tell_event(sv, p, EVENT_POLLED, SPAN_NULL);
-}
-
-/* The end was found, not told: then the link has gone deaf (recording 12). */
-static void suspect(struct supervisor *sv, const struct prompt *p)
-{
-	if (!supervisor_link_up(sv) || p->fsm.gap ||
-	    clock_ms() - sv->last_frame_ms < MISSED_END_MS)
-		return;
-	upstream_reconnect(sv->upstream, "a prompt ended without an event");
 }
 
 static void on_history(void *user, struct prompt *p, struct json entry)
@@ -116,7 +139,7 @@ static void on_history(void *user, struct prompt *p, struct json entry)
 
 	/* The last event came, only the outputs were in doubt. */
 	news.method = p->fsm.over ? CMX_WEBSOCKET : CMX_POLLING;
-	suspect(sv, p);
+	suspect_end(sv, p);
 	(void)life_event(sv, p, PROMPT_EV_HISTORY, &news);
 }
 

@@ -33,8 +33,8 @@
 #define SUPERVISOR_DEAF_MS 5000
 /* Silence for so long while something runs is looked into; a node may well
  * work for minutes, so the time doubles with each look in vain. */
-#define SUPERVISOR_SILENCE_MS     30000
-#define SUPERVISOR_SILENCE_MAX_MS 600000
+#define SUPERVISOR_SILENCE_MS     10000
+#define SUPERVISOR_SILENCE_MAX_MS 60000
 /* An orderly stop waits so long for clients to take what is theirs. */
 #define SUPERVISOR_STOP_MS 3000
 /* Soft limit of open descriptors that is asked for. */
@@ -118,6 +118,7 @@ struct supervisor {
 
 	int64_t last_frame_ms; /* upstream */
 	int64_t last_status_ms;
+	int64_t unheard_ms;  /* when something was found that wasn't told */
 	int64_t deaf_due_ms; /* a status frame is expected by then; -1 */
 	int64_t silence_ms;  /* before the next look */
 	ev_timer deaf;

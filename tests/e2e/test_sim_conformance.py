@@ -1064,8 +1064,14 @@ class FaultTest(SimTest):
         image = entry["outputs"]["2"]["images"][0]
         ws, id_ = self.start_long()
         waiting = self.sim.post(sampler(seed=3)).json()["prompt_id"]
+        idle = http.client.HTTPConnection(self.sim.host, self.sim.port)
+        self.addCleanup(idle.close)
+        idle.request("GET", "/prompt")
+        idle.getresponse().read()
         self.sim.fault("restart", down_ms=100)
         ws.wait_end()
+        # Nor does a connection between two requests live on.
+        self.assertEqual(idle.sock.recv(1), b"")
         self.assertEqual(ws.of_type("close"), [])
         with self.assertRaises(OSError):
             self.sim.get("/prompt")

@@ -91,6 +91,26 @@ static int on_listener(struct lws *wsi, enum lws_callback_reasons reason,
 	return 0;
 }
 
+static void add_socket(struct sim_server *s, struct lws *wsi)
+{
+	struct sim_socket *socket = sim_calloc(1, sizeof(*socket));
+
+	socket->wsi = wsi;
+	list_append(&s->sockets, &socket->link);
+	lws_set_opaque_user_data(wsi, socket);
+}
+
+static void remove_socket(struct lws *wsi)
+{
+	struct sim_socket *socket = lws_get_opaque_user_data(wsi);
+
+	if (!socket)
+		return;
+	lws_set_opaque_user_data(wsi, NULL);
+	list_del(&socket->link);
+	free(socket);
+}
+
 static int on_conn(struct lws *wsi, enum lws_callback_reasons reason,
                    void *user, void *in, size_t len)
 {
@@ -101,11 +121,13 @@ static int on_conn(struct lws *wsi, enum lws_callback_reasons reason,
 	case LWS_CALLBACK_SERVER_NEW_CLIENT_INSTANTIATED:
 		s->stats.tcp_open++;
 		s->stats.tcp_total++;
+		add_socket(s, wsi);
 		break;
 	case LWS_CALLBACK_WSI_DESTROY:
 		/* Fires for the listener and for the context's own too. */
 		if (c && c->server)
 			sim_conn_deinit(c);
+		remove_socket(wsi);
 		if (lws_get_protocol(wsi) &&
 		    lws_get_protocol(wsi)->callback == on_conn &&
 		    s->stats.tcp_open)
@@ -250,6 +272,7 @@ int sim_server_new(struct sim_server **sp, uint16_t port,
 	s->ops = ops;
 	s->arg = arg;
 	s->listen_fd = -1;
+	list_init(&s->sockets);
 	list_init(&s->conns);
 	set_fd_limit();
 	if (make_context(s, err) || sim_server_listen(s, true, err)) {
@@ -309,10 +332,18 @@ void sim_server_stop(struct sim_server *s)
 
 void sim_server_drop_all(struct sim_server *s)
 {
+	const struct sim_socket *socket;
 	struct list *it, *tmp;
 
-	list_for_each_safe (it, tmp, &s->conns)
-		sim_conn_drop(list_entry(it, struct sim_conn, link), false);
+	list_for_each_safe (it, tmp, &s->sockets) {
+		socket = list_entry(it, struct sim_socket, link);
+		/* Between two requests nobody is called for it any more. */
+		if (socket->conn && (socket->conn->ws || socket->conn->reply))
+			sim_conn_drop(socket->conn, false);
+		else
+			(void)shutdown(lws_get_socket_fd(socket->wsi),
+			               SHUT_RDWR);
+	}
 }
 
 struct sim_conn *sim_conn_next(struct sim_server *s, struct sim_conn *after)

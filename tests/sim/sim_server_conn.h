@@ -24,13 +24,21 @@ struct sim_server {
 	const struct sim_server_ops *ops;
 	void *arg;
 	struct sim_server_stats stats;
-	struct list conns; /* struct sim_conn.link */
+	struct list sockets; /* struct sim_socket.link */
+	struct list conns;   /* struct sim_conn.link */
 	volatile sig_atomic_t stop;
 };
 
 struct sim_queued {
 	struct sim_queued *next;
 	struct sim_frame *frame;
+};
+
+/* A connection, idle ones between two requests included. */
+struct sim_socket {
+	struct list link;
+	struct lws *wsi;
+	struct sim_conn *conn; /* NULL: idle */
 };
 
 /* Per-session data of libwebsockets: zeroed by it, and freed by it. */

@@ -294,6 +294,15 @@ int sim_http_callback(struct sim_server *s, struct lws *wsi,
 	}
 }
 
+/* Notes what is under way on a socket. */
+static void socket_of(struct lws *wsi, struct sim_conn *c)
+{
+	struct sim_socket *socket = lws_get_opaque_user_data(wsi);
+
+	if (socket)
+		socket->conn = c;
+}
+
 void sim_conn_init(struct sim_conn *c, struct sim_server *s, struct lws *wsi)
 {
 	if (c->server)
@@ -302,6 +311,7 @@ void sim_conn_init(struct sim_conn *c, struct sim_server *s, struct lws *wsi)
 	c->server = s;
 	c->wsi = wsi;
 	list_append(&s->conns, &c->link);
+	socket_of(wsi, c);
 	buf_init(&c->message, SIM_MESSAGE_MAX);
 	sim_timer_init(&c->delay, on_delay);
 }
@@ -311,6 +321,7 @@ void sim_conn_deinit(struct sim_conn *c)
 	while (c->first)
 		sim_frame_unref(sim_conn_take(c));
 	list_del(&c->link);
+	socket_of(c->wsi, NULL);
 	sim_timer_stop(&c->delay);
 	sim_request_free(c->req);
 	sim_reply_free(c->reply);
