@@ -25,9 +25,9 @@ MAKEFLAGS += --no-builtin-rules
 # --- inventory ---------------------------------------------------------------
 # One line a module; dependencies go common <- ipc <- supervisor, workers.
 
-COMMON := backoff base64 buf clock comfy_api comfy_cancel comfy_event comfy_reply \
+COMMON := backoff base64 batch_plan buf chain_image chain_spec clock comfy_api comfy_cancel comfy_event comfy_reply \
           config config_doc config_parse config_place config_value error \
-          fdutil http http_request json_number json_parse json_span log map \
+          fdutil http http_request job_result json_number json_parse json_span log map \
           progress progress_history progress_json progress_log \
           progress_nodes program resolve url uuid version workflow
 IPC    := channel client client_connect conn creds frame frame_queue lines listener \
@@ -38,7 +38,7 @@ SUPERVISOR := client_queue early eventlog hub life life_begin life_cancel \
           store_open stream subscription supervisor tell tracker upstream \
           upstream_fsm upstream_socket upstream_tls worker_proc zygote_proc
 WORKERS := worker zygote remote_file link link_http poller follow cancel execute \
-           execute_submit request request_run request_query request_view \
+           execute_submit execute_view batch chain hand_over request request_run request_query request_view \
            jsonrpc mcp mcp_call mcp_describe mcp_files mcp_methods mcp_outputs \
            mcp_progress mcp_resources mcp_result mcp_session mcp_ticker mcp_uri \
            mcp_version tool_admin tool_args tool_ask tool_execute tool_files \
@@ -55,7 +55,7 @@ SIM    := sim_main sim_options sim_loop sim_text sim_journal sim_stats \
           sim_files sim_http sim_http_prompt sim_http_files sim_http_jobs \
           sim_control sim_faults sim_emit
 
-CHECKS := backoff base64 buf clock comfy_api comfy_event comfy_reply config error fdutil http \
+CHECKS := backoff base64 batch batch_plan buf chain_spec clock comfy_api comfy_event comfy_reply config error fdutil http \
           json_number json_span log map progress progress_fold replay \
           resolve url uuid workflow \
           channel client conn creds frame lines listener message \
