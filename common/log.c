@@ -63,10 +63,7 @@ static struct {
 	int syslog_fd;
 	dev_t syslog_dev; /* these two tell whether the number still is ours */
 	ino_t syslog_ino;
-	uint64_t lost;
 	bool torn; /* the last line came through in part */
-	pid_t pid; /* whose repeats these are */
-	struct repeat repeats[LOG_REPEAT_SLOTS];
 } state = {
 	.role = "comfymux",
 	.sink = LOG_TO_STDERR,
@@ -74,6 +71,13 @@ static struct {
 	.syslog_path = "/dev/log",
 	.syslog_fd = -1,
 };
+
+/* What is counted is each thread's own: with a hook, several may log. */
+static _Thread_local struct {
+	uint64_t lost;
+	pid_t pid; /* whose repeats these are */
+	struct repeat repeats[LOG_REPEAT_SLOTS];
+} counted;
 
 /* --- sinks: each returns bytes written or a negative errno ---------------- */
 
@@ -299,13 +303,13 @@ static void report_lost(void)
 	char line[LOG_LINE_MAX];
 	size_t len;
 
-	if (state.lost == 0)
+	if (counted.lost == 0)
 		return;
 	len = begin_line(line, LOG_LEVEL_WARN, "log");
 	len = append(line, len, "%llu lines lost, the log was full or closed",
-	             (unsigned long long)state.lost);
+	             (unsigned long long)counted.lost);
 	if (send_line(LOG_LEVEL_WARN, "log", line, len))
-		state.lost = 0;
+		counted.lost = 0;
 }
 
 static void put_line(enum log_level level, const char *module,
@@ -313,7 +317,7 @@ static void put_line(enum log_level level, const char *module,
 {
 	report_lost();
 	if (!send_line(level, module, line, len))
-		state.lost++;
+		counted.lost++;
 }
 
 /* --- repeats ---------------------------------------------------------------
@@ -345,10 +349,10 @@ static bool is_repeat_of(const struct repeat *r, const char *module,
 static struct repeat *find_repeat(const char *module, const char *fmt,
                                   int64_t now_ms)
 {
-	struct repeat *r, *found = NULL, *oldest = &state.repeats[0];
+	struct repeat *r, *found = NULL, *oldest = &counted.repeats[0];
 
 	for (size_t i = 0; i < LOG_REPEAT_SLOTS; i++) {
-		r = &state.repeats[i];
+		r = &counted.repeats[i];
 		if (r->fmt && (now_ms - r->since_ms >= LOG_REPEAT_WINDOW_MS ||
 		               now_ms < r->since_ms))
 			report_repeat(r);
@@ -393,11 +397,11 @@ static void forget_parent(void)
 {
 	pid_t pid = getpid();
 
-	if (state.pid == pid)
+	if (counted.pid == pid)
 		return;
-	memset(state.repeats, 0, sizeof(state.repeats));
-	state.lost = 0;
-	state.pid = pid;
+	memset(counted.repeats, 0, sizeof(counted.repeats));
+	counted.lost = 0;
+	counted.pid = pid;
 }
 
 /* --- interface -------------------------------------------------------------
@@ -456,7 +460,7 @@ void log_flush(void)
 
 	forget_parent();
 	for (size_t i = 0; i < LOG_REPEAT_SLOTS; i++)
-		report_repeat(&state.repeats[i]);
+		report_repeat(&counted.repeats[i]);
 	report_lost();
 	errno = saved_errno;
 }
@@ -468,7 +472,7 @@ void log_write(enum log_level level, const char *module, const char *fmt, ...)
 	size_t head, len;
 	va_list ap;
 
-	if (level > state.level)
+	if (level > state.level || (state.sink == LOG_TO_HOOK && !state.hook))
 		return;
 	forget_parent();
 	head = begin_line(line, level, module);
@@ -497,8 +501,8 @@ static size_t printable_len(const unsigned char *s, size_t n)
 const char *log_safe(const char *p, size_t n)
 {
 	static const char hex[] = "0123456789abcdef";
-	static char buffers[SAFE_BUFFERS][SAFE_MAX];
-	static unsigned int next;
+	static _Thread_local char buffers[SAFE_BUFFERS][SAFE_MAX];
+	static _Thread_local unsigned int next;
 	const unsigned char *s = (const unsigned char *)p;
 	char *out = buffers[next++ % SAFE_BUFFERS];
 	size_t len = 0, cut = 0, i = 0, c, need;

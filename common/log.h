@@ -6,10 +6,12 @@
  * before they are printed.
  *
  * Writing never blocks and never kills: a sink that is full or closed costs
- * the line, and the next one that gets through tells how many were lost. Not
- * for several threads at once. System calls used, for whoever writes a filter:
- * getpid, fstat, write, pwritev2, poll, sendto, open, close, socket, connect,
- * rt_sigprocmask, rt_sigpending, rt_sigtimedwait.
+ * the line, and the next one that gets through tells how many were lost. With a
+ * hook several threads may write at once (each folds its own repeats, and the
+ * hook is called in whichever writes); sinks are for one thread. System calls
+ * used, for whoever writes a filter: getpid, fstat, write, pwritev2, poll,
+ * sendto, open, close, socket, connect, rt_sigprocmask, rt_sigpending,
+ * rt_sigtimedwait.
  */
 #ifndef COMMON_LOG_H
 #define COMMON_LOG_H
@@ -81,7 +83,7 @@ void log_write(enum log_level level, const char *module, const char *fmt, ...)
 
 /* Printable copy of peer bytes for messages: control characters and invalid
  * UTF-8 become \xNN, cut to `max` bytes with "..."; points into one of four
- * rotating static buffers of 256 bytes. */
+ * rotating static buffers of 256 bytes, the thread's own. */
 const char *log_safe(const char *p, size_t n);
 
 #endif

@@ -67,6 +67,9 @@ typedef void client_reply_cb(void *user, const struct incoming *in,
  * nor oneself, nor the user CLIENT_SERVICE_USER. `pathp` (may be NULL) gets a
  * copy of the path that answered, the caller's to free. */
 int client_connect(const struct config *cfg, char **pathp, struct error *err);
+/* The same without waiting: a server that has no room just now is
+ * ERR_UNREACHABLE, too. */
+int client_connect_now(const struct config *cfg, struct error *err);
 
 /* A client on a connected descriptor, which it consumes; sends hello with
  * `name` ("comfymux run/0.1.0"). NULL on failure (fd is closed then). */

@@ -24,10 +24,11 @@
 
 /* A blocking connect() would wait for as long as the server has no room for
  * one more connection; a non-blocking one says EAGAIN. */
-static int connect_patiently(int fd, const struct sockaddr_un *sa)
+static int connect_patiently(int fd, const struct sockaddr_un *sa,
+                             unsigned patience_ms)
 {
 	const struct timespec nap = {.tv_nsec = RETRY_MS * 1000000L};
-	int64_t deadline_ms = clock_ms() + CLIENT_CONNECT_MS;
+	int64_t deadline_ms = clock_ms() + patience_ms;
 
 	while (connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) < 0) {
 		if (errno == EINTR)
@@ -72,7 +73,8 @@ static int check_server(int fd, const char *path, struct error *err)
 	                 path, (unsigned)uid, CLIENT_SERVICE_USER);
 }
 
-static int explain(int errnum, const char *path, struct error *err)
+static int explain(int errnum, const char *path, unsigned patience_ms,
+                   struct error *err)
 {
 	switch (errnum) {
 	case EACCES:
@@ -89,8 +91,8 @@ static int explain(int errnum, const char *path, struct error *err)
 	case EAGAIN:
 		return error_set(err, ERR_UNREACHABLE,
 		                 "%s has been too busy to accept a connection "
-		                 "for %d s",
-		                 path, CLIENT_CONNECT_MS / 1000);
+		                 "for %u ms",
+		                 path, patience_ms);
 	default:
 		(void)error_set_errno(err, errnum, "cannot connect to %s",
 		                      path);
@@ -100,7 +102,7 @@ static int explain(int errnum, const char *path, struct error *err)
 	}
 }
 
-static int try_path(const char *path, struct error *err)
+static int try_path(const char *path, unsigned patience_ms, struct error *err)
 {
 	struct sockaddr_un sa = {.sun_family = AF_UNIX};
 	cleanup_close int fd = -1;
@@ -115,15 +117,16 @@ static int try_path(const char *path, struct error *err)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return error_set_errno(err, errno, "cannot make a socket");
-	r = connect_patiently(fd, &sa);
+	r = connect_patiently(fd, &sa, patience_ms);
 	if (r < 0)
-		return explain(-r, path, err);
+		return explain(-r, path, patience_ms, err);
 	if (check_server(fd, path, err) < 0)
 		return -1;
 	return steal_fd(&fd);
 }
 
-int client_connect(const struct config *cfg, char **pathp, struct error *err)
+static int connect_to_any(const struct config *cfg, unsigned patience_ms,
+                          char **pathp, struct error *err)
 {
 	cleanup_buf struct buf tried = BUF_INIT(ERROR_TEXT_MAX);
 	struct error why;
@@ -133,7 +136,7 @@ int client_connect(const struct config *cfg, char **pathp, struct error *err)
 
 	for (size_t i = 0;
 	     (path = config_socket_candidate(cfg, i, &is_explicit)); i++) {
-		fd = try_path(path, &why);
+		fd = try_path(path, patience_ms, &why);
 		if (fd >= 0) {
 			if (!pathp || (*pathp = strdup(path)))
 				return fd;
@@ -151,4 +154,14 @@ int client_connect(const struct config *cfg, char **pathp, struct error *err)
 		return error_set_nomem(err, "the reason");
 	return error_set(err, ERR_UNREACHABLE, "no supervisor found: %s",
 	                 tried.data);
+}
+
+int client_connect(const struct config *cfg, char **pathp, struct error *err)
+{
+	return connect_to_any(cfg, CLIENT_CONNECT_MS, pathp, err);
+}
+
+int client_connect_now(const struct config *cfg, struct error *err)
+{
+	return connect_to_any(cfg, 0, NULL, err);
 }

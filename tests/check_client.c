@@ -841,6 +841,7 @@ START_TEST(busy)
 	struct listener l;
 	struct error err;
 	int fds[8], n = 0, fd;
+	int64_t before_ms;
 	pid_t pid;
 
 	ck_assert_int_eq(listener_init(&l, path, 0600, NULL), 0);
@@ -864,6 +865,10 @@ START_TEST(busy)
 	ck_assert_int_eq(client_connect(&cfg, NULL, &err), -1);
 	ck_assert_int_eq(err.code, ERR_UNREACHABLE);
 	ck_assert_ptr_nonnull(strstr(err.text, "too busy"));
+	before_ms = clock_ms();
+	ck_assert_int_eq(client_connect_now(&cfg, &err), -1);
+	ck_assert_int_eq(err.code, ERR_UNREACHABLE);
+	ck_assert_int_lt(clock_ms() - before_ms, CLIENT_CONNECT_MS);
 	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
 	while (n > 0)
 		(void)close(fds[--n]);

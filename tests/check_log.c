@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -589,6 +590,35 @@ START_TEST(hook_gets_the_bare_text)
 }
 END_TEST
 
+static void count_line(void *user, enum log_level level, const char *module,
+                       const char *text)
+{
+	(*(unsigned *)user)++;
+}
+
+static void *repeat_one(void *unused)
+{
+	for (int i = 0; i < LOG_REPEAT_MAX + 5; i++)
+		log_warn("hub", "again and again");
+	return NULL;
+}
+
+START_TEST(each_thread_folds_its_own)
+{
+	unsigned lines = 0;
+	pthread_t thread;
+
+	log_set_hook(count_line, &lines);
+	log_open("tester", LOG_TO_HOOK, LOG_LEVEL_INFO);
+	(void)repeat_one(NULL);
+	ck_assert_uint_eq(lines, LOG_REPEAT_MAX);
+	ck_assert_int_eq(pthread_create(&thread, NULL, repeat_one, NULL), 0);
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+	ck_assert_uint_eq(lines, 2 * LOG_REPEAT_MAX);
+	log_set_hook(NULL, NULL);
+}
+END_TEST
+
 START_TEST(safe_escapes)
 {
 	ck_assert_str_eq(log_safe("plain \xc3\xa9", 8), "plain \xc3\xa9");
@@ -668,6 +698,7 @@ static Suite *log_suite(void)
 	tcase_add_test(t, syslog_full_drops);
 	tcase_add_test(t, syslog_descriptor_taken_by_another);
 	tcase_add_test(t, hook_gets_the_bare_text);
+	tcase_add_test(t, each_thread_folds_its_own);
 	tcase_add_test(t, safe_escapes);
 	tcase_add_test(t, safe_is_bounded);
 	tcase_add_test(t, safe_has_four_buffers);
