@@ -27,7 +27,7 @@ MAKEFLAGS += --no-builtin-rules
 
 COMMON := backoff base64 batch_plan buf chain_image chain_spec clock comfy_api comfy_cancel comfy_event comfy_reply \
           config config_doc config_parse config_place config_value error \
-          fdutil http http_request job_result json_number json_parse json_span log map \
+          fd_discard fdutil http http_request job_result json_number json_parse json_span log map \
           progress progress_history progress_json progress_log \
           progress_nodes program resolve url uuid version workflow
 IPC    := channel client client_connect conn creds frame frame_queue lines listener \
@@ -68,8 +68,8 @@ CHECKS := backoff base64 batch batch_plan buf chain_spec clock comfy_api comfy_e
 FUZZERS := comfy_event json_span lines message config url progress workflow \
           channel comfy_reply jsonrpc tool_args zygote
 
-# libcomfymux: these, and what they need of the other lists.
-LIBRARY :=
+# libcomfymux: these (of workers/lib), and what they need of the other lists.
+LIBRARY := api cancel connect loop result subscribe task
 
 PROGRAMS := comfymuxd comfymux comfymux-worker comfysim
 
@@ -140,7 +140,7 @@ FRONT_SRC  := $(call srcs,workers/front,$(FRONT))
 SIM_SRC    := $(call srcs,tests/sim,$(SIM))
 CHECK_SRC  := $(call srcs,tests,$(CHECKS:%=check_%))
 FUZZ_SRC   := $(call srcs,tests/fuzz,$(FUZZERS:%=fuzz_%))
-LIBRARY_SRC := $(call srcs,workers,$(LIBRARY))
+LIBRARY_SRC := $(call srcs,workers/lib,$(LIBRARY))
 MAIN_SRC   := $(call present,supervisor/main.c workers/main.c \
               workers/front/main.c)
 PROGRAM_SRC := $(COMMON_SRC) $(IPC_SRC) $(SUPERVISOR_SRC) $(WORKERS_SRC) \
@@ -230,22 +230,37 @@ $(OBJ)/%.o: %.c $(OBJ)/flags
 
 # The library is one object whose only global names are those that comfymux.h
 # exports (visibility "default", all else is hidden): so neither form of it can
-# clash with names of the program that uses it.
-PIC_OBJ = $(patsubst %.c,$(PIC)/%.o,$(COMMON_SRC) $(IPC_SRC) $(WORKERS_SRC) \
-          $(LIBRARY_SRC))
+# clash with names of the program that uses it. Of the modules that it shares
+# with the worker it takes those that it needs: ld -r reads an archive as the
+# last link does. NDEBUG: a library doesn't abort.
+PIC_OBJ = $(patsubst %.c,$(PIC)/%.o,$(COMMON_SRC) $(IPC_SRC) $(WORKERS_SRC))
+ABI     := 0
+LIBS_library := -lcurl -linih -lm -pthread
 $(PIC)/%.o: %.c $(OBJ)/flags
 	@mkdir -p $(@D)
-	$(CC) $(filter-out -fPIE,$(CFLAGS_ALL)) -fPIC -fvisibility=hidden \
-	        -MMD -MP -c -o $@ $<
-$(PIC)/libcomfymux.o: $(PIC_OBJ)
-	ld -r -o $@ $^
-	objcopy --localize-hidden $@
-$(BIN)/libcomfymux.a: $(PIC)/libcomfymux.o
+	$(SAY) CC $< '(library)'
+	$(Q)$(CC) $(filter-out -fPIE,$(CFLAGS_ALL)) $(STRICT_FLAG) -fPIC \
+	        -fvisibility=hidden -DNDEBUG -MMD -MP -c -o $@ $<
+$(PIC)/shared.a: $(PIC_OBJ)
 	@rm -f $@
-	ar rcs $@ $<
+	$(Q)ar rcs $@ $^
+$(PIC)/libcomfymux.o: $(LIBRARY_SRC:%.c=$(PIC)/%.o) $(PIC)/shared.a
+	$(Q)ld -r -o $@ $^
+	$(Q)objcopy --localize-hidden $@
+$(BIN)/libcomfymux.a: $(PIC)/libcomfymux.o
+	@mkdir -p $(@D)
+	@rm -f $@
+	$(SAY) AR $@
+	$(Q)ar rcs $@ $<
+# As installed: the file, the name that programs ask for, the name for -l.
 $(BIN)/libcomfymux.so: $(PIC)/libcomfymux.o
-	$(CC) -shared -Wl,-soname,libcomfymux.so.0 \
-	        $(filter-out -pie,$(LDFLAGS_ALL)) -o $@ $< $(LIBS_COMMON)
+	@mkdir -p $(@D)
+	$(SAY) LINK $@
+	$(Q)$(CC) -shared -Wl,-soname,$(@F).$(ABI) \
+	        $(filter-out -pie,$(LDFLAGS_ALL)) $(if $(LDOPT_$(FLAVOUR)),,-Wl,-z,defs) \
+	        -o $@.$(VERSION) $< $(LIBS_library)
+	@ln -sf $(@F).$(VERSION) $@.$(ABI)
+	@ln -sf $(@F).$(ABI) $@
 
 # Touched only when the flags are others than last time.
 $(OBJ)/flags: export FLAGS_TEXT = $(CC) $(CFLAGS_ALL) $(VERSION)
@@ -337,7 +352,7 @@ fuzz-corpus: ## saved fuzz inputs through each target, once, with sanitizers
 .PHONY: lists
 lists:
 	@printf '%s\n' $(foreach d,common:COMMON ipc:IPC supervisor:SUPERVISOR \
-	        workers:WORKERS workers:LIBRARY workers/front:FRONT tests/sim:SIM,$(addprefix \
+	        workers:WORKERS workers/lib:LIBRARY workers/front:FRONT tests/sim:SIM,$(addprefix \
 	        $(firstword $(subst :, ,$(d)))/,$($(lastword $(subst :, \
 	        ,$(d)))))) $(CHECKS:%=tests/check_%) $(FUZZERS:%=tests/fuzz/fuzz_%)
 

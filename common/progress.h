@@ -35,6 +35,7 @@
 #include <stdint.h>
 
 #include "common/comfy_event.h"
+#include "common/comfymux.h"
 #include "common/json_span.h"
 
 #define PROGRESS_NODES_MAX   20000      /* nodes remembered per prompt */
@@ -44,53 +45,6 @@
 /* Bytes of a node's id: one that is made at run time grows with each level of
  * expansion ("4.0.0.3.0.0.2"), so a loop of a hundred turns has long ones. */
 #define PROGRESS_NODE_ID_MAX 1024
-
-enum cmx_status {
-	CMX_QUEUED,
-	CMX_EXECUTING,
-	CMX_COMPLETED,
-	CMX_FAILED,
-};
-
-enum cmx_method {
-	CMX_WEBSOCKET,
-	CMX_POLLING,
-};
-
-/* A list of node ids, decoded UTF-8, in order of completion. */
-struct cmx_nodes {
-	size_t count;
-	char **ids;
-};
-
-/* Why a prompt failed. All NULL while there is no error. */
-struct cmx_error {
-	char *node_id; /* may be NULL or "" when no node is to blame */
-	char *message; /* trailing white space removed, cut to a bound */
-	char *type;    /* the exception's type, or lost, deleted, interrupted,
-	                  cancelled, rejected, unreachable, timeout */
-};
-
-/* ExecutionProgress of the contract. Read-only for everybody but progress.c;
- * valid until the next call on its `struct progress`. */
-struct cmx_progress {
-	const char *prompt_id;
-	enum cmx_status status;
-	enum cmx_method method;            /* how the latest news came */
-	const char *current_node;          /* NULL: none */
-	double current_node_progress;      /* 0 to 1 */
-	double current_value, current_max; /* steps; max 0: not known */
-	int64_t queue_position; /* prompts ahead; 0 when running; -1 unknown */
-	bool paused; /* queued, and an operator has paused the service */
-	struct cmx_nodes completed_nodes, cached_nodes;
-	const char *outputs; /* JSON object text: node id -> output, as sent */
-	size_t outputs_len;
-	bool outputs_truncated; /* PROGRESS_OUTPUTS_MAX, or memory, was reached
-	                         */
-	bool nodes_truncated;   /* a node was left out: PROGRESS_NODES_MAX,
-	                           PROGRESS_NODE_ID_MAX, or memory */
-	struct cmx_error error;
-};
 
 struct progress;
 
@@ -116,6 +70,8 @@ struct progress *progress_new(const char *prompt_id);
 /* NULL is fine. Returns NULL. */
 struct progress *progress_free(struct progress *p);
 
+/* The ExecutionProgress of the contract (comfymux.h), which is read-only for
+ * everybody but progress.c and valid until the next call on its progress. */
 const struct cmx_progress *progress_get(const struct progress *p);
 static inline bool progress_ended(const struct progress *p)
 {
@@ -171,8 +127,5 @@ enum progress_json {
  * outputs, error, method. Members without a value (no current node, unknown
  * position, not paused, no error) are left out. 0 or what buf_append says. */
 int progress_to_json(const struct progress *p, unsigned flags, struct buf *out);
-
-const char *cmx_status_name(enum cmx_status s); /* "queued" ... */
-const char *cmx_method_name(enum cmx_method m); /* "websocket", "polling" */
 
 #endif
