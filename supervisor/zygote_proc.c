@@ -116,14 +116,6 @@ static void hang_up(struct zygote_proc *z)
 	end_if_complete(z);
 }
 
-void zygote_proc_reaped(struct zygote_proc *z, int status)
-{
-	z->pid = 0;
-	z->status = status;
-	ev_timer_stop(z->loop, &z->leave);
-	end_if_complete(z);
-}
-
 static void on_leave_deadline(struct ev_loop *loop, ev_timer *w, int revents)
 {
 	struct zygote_proc *z = w->data;
@@ -173,6 +165,26 @@ static void on_readable(struct ev_loop *loop, ev_io *w, int revents)
 		log_error("zygote", "its channel: %s", strerror(-r));
 		zygote_proc_kill_itself(z);
 	}
+	hang_up(z);
+}
+
+/* Its last words are read here, as there may be no end of file after them: a
+ * worker that was stopped as soon as it was forked holds the channel too. */
+void zygote_proc_reaped(struct zygote_proc *z, int status)
+{
+	static char packet[ZYGOTE_MESSAGE_MAX];
+	struct zygote_message m;
+	int fds[ZYGOTE_FD_COUNT];
+
+	z->pid = 0;
+	z->status = status;
+	ev_timer_stop(z->loop, &z->leave);
+	if (z->channel < 0) {
+		end_if_complete(z);
+		return;
+	}
+	while (zygote_recv(z->channel, packet, &m, fds) > 0)
+		take_news(z, &m);
 	hang_up(z);
 }
 

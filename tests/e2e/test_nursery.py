@@ -4,6 +4,7 @@ status and /proc say, and ended by pid."""
 import array
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -71,6 +72,7 @@ class Keeper:
         self.sock.connect(path)
         self.rest = b""
         self.fds = []
+        self.channels = []
         self.last = 0
         self.events = []
         self.ask("hello")
@@ -104,7 +106,10 @@ class Keeper:
         reply = self.ask("attach", kind="run", worker=worker, **fields)
         assert reply["ok"], reply
         assert reply["fds"] == 1, reply
-        return reply["result"], socket.socket(fileno=self.fds.pop(0))
+        channel = socket.socket(fileno=self.fds.pop(0))
+        if worker == "fork":
+            self.channels.append(channel)  # at whose end the worker would leave
+        return reply["result"], channel
 
     def event(self):
         while not self.events:
@@ -115,6 +120,8 @@ class Keeper:
 
     def close(self):
         self.sock.close()
+        for channel in self.channels:
+            channel.close()
         for fd in self.fds:
             os.close(fd)
 
@@ -543,14 +550,17 @@ class Restarts(NurseryCase):
 
     def test_stop_kills_what_does_not_stop(self):
         self.begin()
-        k = self.keeper()
-        _, channel = k.attach()  # at whose end the worker would leave
-        self.addCleanup(channel.close)
-        worker = self.session()["pid"]
-        os.kill(worker, signal.SIGSTOP)
+        workers = []
+        for n in range(8):
+            self.keeper().attach()
+            # At once: if it had no time yet to close what it has of its zygote, that
+            # is no reason to let it live.
+            workers.append([int(pid) for pid in re.findall(r"worker forked .*?pid=(\d+)", self.log())][-1])
+            os.kill(workers[-1], signal.SIGSTOP)
         self.daemon.terminate()
         self.assertEqual(self.daemon.wait(rig.PATIENCE_S), 0)
-        self.gone(worker, "the stopped worker's end")
+        for worker in workers:
+            self.gone(worker, "the stopped worker's end")
 
     def test_supervisor_appears(self):
         """A worker of the keeper's own gives way to a forked one."""
@@ -671,8 +681,10 @@ class Attach(NurseryCase):
     def test_one_at_a_time(self):
         self.begin()
         k = self.keeper()
-        k.attach()[1].close()
-        os.kill(self.zygote(), signal.SIGSTOP)
+        _, channel = k.attach()
+        zygote = self.zygote()
+        channel.close()
+        os.kill(zygote, signal.SIGSTOP)
         self.addCleanup(os.kill, self.zygote(), signal.SIGCONT)
         k = self.keeper()
         k.sock.sendall(b'{"op":"attach","kind":"run","worker":"fork","id":"a"}\n'
