@@ -132,6 +132,7 @@ static void setup(void)
 		.request_timeout_ms = 2000,
 		.poll_interval_ms = 200,
 		.patience = &quick,
+		.had_bus = true,
 	};
 
 	news = ends = unknowns = troubles = subscribes = unsubscribes = 0;
@@ -511,6 +512,82 @@ START_TEST(tenant_polls_own_only)
 }
 END_TEST
 
+/* Without a supervisor ever, only ComfyUI can have what was submitted. */
+START_TEST(submitted_alone_is_lost)
+{
+	struct link_config cfg = {
+		.kind = "run",
+		.comfyui = script_server_url(comfy.server),
+		.poll_interval_ms = 200,
+		.connect_timeout_ms = 1000,
+		.request_timeout_ms = 2000,
+	};
+	struct link *other = lnk;
+	struct error err;
+
+	lnk = link_new(loop, &cfg, &err);
+	start(true, false);
+	run_until(loop, ends == 1);
+	ck_assert_str_eq(end_type, "lost");
+	follow = follow_free(follow);
+	link_free(lnk);
+	lnk = other;
+}
+END_TEST
+
+/* ... and so it is with what the supervisor says that it doesn't know. */
+START_TEST(unknown_to_the_supervisor_is_lost)
+{
+	knows = false;
+	connect_bus();
+	start(true, false);
+	run_until(loop, ends == 1);
+	ck_assert_str_eq(end_type, "lost");
+}
+END_TEST
+
+#define TOLD(status)                                                           \
+	"{\"status\":\"" status "\",\"completed_nodes\":[\"1\",\"2\"],"        \
+	"\"current_node\":\"3\",\"current_node_progress\":0.5}"
+
+/* What a predecessor has told is not taken back, polled or not. */
+START_TEST(resumed_does_not_fall_behind)
+{
+	const struct cmx_progress *c;
+	struct json told;
+
+	ck_assert_int_eq(json_parse(&told, TOLD("executing"),
+	                            strlen(TOLD("executing")), 0, NULL),
+	                 JSON_OK);
+	fake_comfy_add(&comfy, ID, FAKE_PENDING);
+	start(false, false);
+	ck_assert(follow_resume(follow, told));
+	ck_assert(follow_taken(follow));
+	run_until(loop, comfy.queues >= 2);
+	c = progress_get(follow_progress(follow));
+	ck_assert_int_eq(c->status, CMX_EXECUTING);
+	ck_assert_uint_eq(c->completed_nodes.count, 2);
+	fake_comfy_find(&comfy, ID)->state = FAKE_GONE;
+	run_until(loop, ends == 1); /* known: lost, not unknown */
+	ck_assert_str_eq(end_type, "lost");
+}
+END_TEST
+
+START_TEST(resumed_from_an_end_or_nothing)
+{
+	struct json told;
+
+	ck_assert_int_eq(json_parse(&told, TOLD("completed"),
+	                            strlen(TOLD("completed")), 0, NULL),
+	                 JSON_OK);
+	start(false, false);
+	ck_assert(!follow_resume(follow, told));
+	ck_assert(!follow_resume(follow, JSON_MISSING));
+	ck_assert_int_eq(progress_get(follow_progress(follow))->status,
+	                 CMX_QUEUED);
+}
+END_TEST
+
 START_TEST(freed_in_its_callbacks)
 {
 	fake_comfy_add(&comfy, ID, _i == 0 ? FAKE_RUNNING : FAKE_DONE);
@@ -575,6 +652,10 @@ static Suite *follow_suite(void)
 	tcase_add_test(t, unknown_by_polling);
 	tcase_add_test(t, lost_by_polling);
 	tcase_add_test(t, held_is_not_lost);
+	tcase_add_test(t, submitted_alone_is_lost);
+	tcase_add_test(t, unknown_to_the_supervisor_is_lost);
+	tcase_add_test(t, resumed_does_not_fall_behind);
+	tcase_add_test(t, resumed_from_an_end_or_nothing);
 	tcase_add_test(t, unreachable_is_not_failed);
 	tcase_add_test(t, bus_breaks_and_returns);
 	tcase_add_test(t, another_epoch_counts_anew);

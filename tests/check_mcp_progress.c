@@ -19,7 +19,7 @@ static void setup(void)
 {
 	now = 5000;
 	last = -1;
-	mcp_progress_init(&p, now);
+	mcp_progress_init(&p, -1, now);
 }
 
 /* What is told now, if anything: the number, always larger than the last. */

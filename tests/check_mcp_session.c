@@ -806,6 +806,35 @@ START_TEST(progress_is_told)
 }
 END_TEST
 
+/* A successor goes on above what was told; the requests of a batch together,
+ * since it hears of the last one only. */
+START_TEST(progress_goes_on_rising)
+{
+	clock_fake(1000000);
+	legacy_session();
+	mcp_session_told(session, next_line,
+	                 SPAN("{\"jsonrpc\":\"2.0\",\"method\":"
+	                      "\"notifications/progress\",\"params\":{"
+	                      "\"progressToken\":0,\"progress\":0.35}}"));
+	(void)say(TOKEN_CALL("0"));
+	tool_progress(slow, 0.1, "again from the start");
+	clock_fake(1000300);
+	mcp_session_tick(session);
+	ck_assert_uint_eq(output_count, 1);
+	ck_assert_ptr_nonnull(strstr(outputs[0].text, "\"progress\":0.350"));
+	/* Garbage, and another line, say nothing. */
+	mcp_session_told(session, next_line + 1, SPAN("{\"params\":[]}"));
+	mcp_session_told(session, next_line + 1, SPAN("{"));
+	done_text(slow, "{}");
+	(void)say(TOKEN_CALL("0"));
+	tool_progress(slow, 0.1, "new");
+	clock_fake(1000900);
+	mcp_session_tick(session);
+	ck_assert_uint_eq(output_count, 2);
+	ck_assert_ptr_nonnull(strstr(outputs[1].text, "\"progress\":0.1,"));
+}
+END_TEST
+
 START_TEST(progress_without_message)
 {
 	clock_fake(1000000);
@@ -1094,13 +1123,34 @@ START_TEST(a_successor_knows_the_version)
 	ask(INIT("0", "2025-03-26"), "~result");
 	ck_assert_uint_eq(record_count, 1);
 	ck_assert_uint_eq(records[0].line, 0);
-	matches(records[0].text, "{'version':'2025-03-26','recall':[]}",
-	        "record");
+	matches(records[0].text,
+	        "{'version':'2025-03-26','recall':[],'prompts':[]}", "record");
 	session = mcp_session_free(session);
 	open_session();
 	mcp_session_record(session, 0, SPAN(records[0].text));
 	ask("[" RPC("1", "ping", "") "]",
 	    "[{'jsonrpc':'2.0','id':1,'result':{}}]");
+}
+END_TEST
+
+/* But a tenant's keeper could name anybody's. */
+START_TEST(a_successor_knows_its_prompts)
+{
+	struct link_config cfg = {.kind = "mcp", .tenant = _i == 1};
+	static const char id[] = "22222222-2222-4222-8222-222222222222";
+
+	ask(INIT("0", "2025-03-26"), "~result");
+	ck_assert_int_eq(link_claim(net, id), 0);
+	ck_assert_uint_eq(record_count, 2);
+	ck_assert_ptr_nonnull(strstr(records[1].text, id));
+	session = mcp_session_free(session);
+	net = link_free(net);
+	net = link_new(loop, &cfg, NULL);
+	open_session();
+	ck_assert(!link_claimed(net, id));
+	mcp_session_record(session, 0, SPAN(records[1].text));
+	ck_assert(link_claimed(net, id) == (_i == 0));
+	ck_assert_uint_eq(record_count, 2); /* not recorded again */
 }
 END_TEST
 
@@ -1269,6 +1319,7 @@ static Suite *mcp_session_suite(void)
 	tcase_add_test(t, cancels_only_the_id_of_that_type);
 	t = new_case(s, "progress");
 	tcase_add_test(t, progress_is_told);
+	tcase_add_test(t, progress_goes_on_rising);
 	tcase_add_test(t, progress_without_message);
 	tcase_add_loop_test(t, no_progress_unless_asked_for, 0,
 	                    (int)ARRAY_SIZE(no_tokens));
@@ -1289,6 +1340,7 @@ static Suite *mcp_session_suite(void)
 	t = new_case(s, "life");
 	tcase_add_test(t, listens_to_nothing);
 	tcase_add_test(t, a_successor_knows_the_version);
+	tcase_add_loop_test(t, a_successor_knows_its_prompts, 0, 2);
 	tcase_add_test(t, a_successor_has_the_records);
 	tcase_add_test(t, a_missing_bus_is_asked_for_first);
 	tcase_add_test(t, only_a_submission_starts_a_supervisor);

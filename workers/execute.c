@@ -231,6 +231,7 @@ static const struct follow_handlers follow_handlers = {
 void execute_start_follow(struct execute *e, bool subscribed, bool taken)
 {
 	struct error err;
+	struct json told;
 
 	execute_enter(e, EXECUTE_FOLLOW);
 	e->away_since = 0;
@@ -244,6 +245,10 @@ void execute_start_follow(struct execute *e, bool subscribed, bool taken)
 	}
 	if (e->every_event)
 		follow_every_event(e->follow);
+	if (e->told.len > 0 &&
+	    json_parse(&told, e->told.data, e->told.len, 0, NULL) == JSON_OK)
+		(void)follow_resume(e->follow, told);
+	buf_deinit(&e->told);
 	if (taken) {
 		follow_set_taken(e->follow);
 		buf_deinit(&e->workflow);
@@ -468,6 +473,10 @@ static int execute_copy(struct execute *e, const struct execute_options *o,
 		                 "prompt_id is longer than %d bytes",
 		                 PROGRESS_ID_MAX);
 	buf_init(&e->workflow, o->workflow.n + 1);
+	buf_init(&e->told, o->told.text.n + 1);
+	if (json_is(o->told, JSON_OBJECT) &&
+	    buf_append(&e->told, o->told.text.p, o->told.text.n))
+		return error_set_nomem(err, "progress");
 	if (buf_append(&e->workflow, o->workflow.p, o->workflow.n) ||
 	    link_claim(e->link, e->prompt_id))
 		return error_set_nomem(err, "workflow");
@@ -520,6 +529,7 @@ struct execute *execute_free(struct execute *e)
 	e->follow = follow_free(e->follow);
 	e->own = progress_free(e->own);
 	buf_deinit(&e->workflow);
+	buf_deinit(&e->told);
 	buf_deinit(&e->node_errors);
 	free(e->prompt_id);
 	free(e);

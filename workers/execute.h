@@ -66,6 +66,8 @@ struct execute_options {
 	/* The id was given to ComfyUI or the supervisor before (by a
 	 * predecessor): look it up, submit only if it is nowhere. */
 	bool resume;
+	/* What a predecessor has told of its progress; may be JSON_MISSING. */
+	struct json told;
 };
 
 /* Never calls back from inside. NULL with `err` set on failure. */

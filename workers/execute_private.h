@@ -46,6 +46,7 @@ struct execute {
 	int64_t away_since;   /* clock_ms; 0: not */
 	struct progress *own; /* until there is a follow */
 	struct follow *follow;
+	struct buf told; /* of a predecessor's progress, or empty */
 	struct buf node_errors;
 	struct error trouble; /* why ComfyUI was last out of reach */
 	ev_timer timeout;

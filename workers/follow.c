@@ -202,6 +202,9 @@ static void on_subscribed(void *user, const struct incoming *in,
 	    (err->code == ERR_NOT_FOUND && link_owns_rest(f->link))) {
 		log_debug("follow", "the supervisor doesn't know %s: polling",
 		          f->prompt_id);
+		/* Then ComfyUI has it, or nobody. */
+		if (err->code == ERR_NOT_FOUND && (f->submitted || f->known))
+			f->taken = true;
 		follow_poll(f, true);
 		return;
 	}
@@ -330,6 +333,8 @@ struct follow *follow_new(struct link *l, const char *prompt_id, bool submitted,
 	f->handlers = h;
 	f->user = user;
 	f->submitted = submitted;
+	/* No supervisor can hold it. */
+	f->taken = submitted && !link_had_bus(l);
 	buf_init(&f->node_errors, NODE_ERRORS_MAX);
 	f->prompt_id = strdup(prompt_id);
 	f->progress = progress_new(prompt_id);
@@ -357,6 +362,19 @@ struct follow *follow_new(struct link *l, const char *prompt_id, bool submitted,
 	if (!f->subscribed)
 		follow_start(f, true);
 	return f;
+}
+
+bool follow_resume(struct follow *f, struct json told)
+{
+	struct json status = json_get(told, "status");
+
+	if (json_string_eq(status, "executing"))
+		f->taken = true;
+	else if (!json_string_eq(status, "queued"))
+		return false;
+	(void)progress_fold_snapshot(f->progress, told);
+	f->known = true;
+	return true;
 }
 
 static void on_unsubscribed(void *user, const struct incoming *in,

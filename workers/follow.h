@@ -55,6 +55,11 @@ struct follow_handlers {
 struct follow *follow_new(struct link *l, const char *prompt_id, bool submitted,
                           bool subscribed, const struct follow_handlers *h,
                           void *user, struct error *err);
+/* Goes on from a progress that a predecessor has told (an ExecutionProgress):
+ * nothing told later falls behind it, and the prompt counts as known. False if
+ * there is none, or it says that the prompt has ended, which is to be found out
+ * anew. */
+bool follow_resume(struct follow *f, struct json told);
 /* Stops following; the prompt runs on. NULL is fine; returns NULL. */
 struct follow *follow_free(struct follow *f);
 

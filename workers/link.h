@@ -165,6 +165,10 @@ void link_tell_polling(struct link *l);
 /* Remembers a prompt as one of this session. */
 int link_claim(struct link *l, const char *prompt_id);
 bool link_claimed(const struct link *l, const char *prompt_id);
+/* Appends the newest claims, at most `max`, as a JSON array, oldest first. */
+void link_put_claims(const struct link *l, size_t max, struct buf *out);
+/* Called after each new claim, for a successor's sake. */
+void link_on_claim(struct link *l, void (*cb)(void *user), void *user);
 /* Whether this prompt may be looked at without the supervisor's word. */
 bool link_may_see(const struct link *l, const char *prompt_id);
 /* Whether everything in ComfyUI may. */

@@ -200,7 +200,37 @@ int link_claim(struct link *l, const char *prompt_id)
 	if (++l->claimed_count > LINK_CLAIMS_MAX)
 		claim_drop(l,
 		           list_first(&l->claimed, struct link_claimed, node));
+	if (l->on_claim)
+		l->on_claim(l->on_claim_user);
 	return 0;
+}
+
+void link_on_claim(struct link *l, void (*cb)(void *user), void *user)
+{
+	l->on_claim = cb;
+	l->on_claim_user = user;
+}
+
+void link_put_claims(const struct link *l, size_t max, struct buf *out)
+{
+	size_t skip = l->claimed_count > max ? l->claimed_count - max : 0;
+	const char *comma = "";
+	struct list *it;
+
+	(void)buf_putc(out, '[');
+	list_for_each (it, &l->claimed) {
+		const struct link_claimed *c =
+			list_entry(it, struct link_claimed, node);
+
+		if (skip > 0) {
+			skip--;
+			continue;
+		}
+		(void)buf_puts(out, comma);
+		(void)buf_json_string(out, c->id, strlen(c->id));
+		comma = ",";
+	}
+	(void)buf_putc(out, ']');
 }
 
 bool link_claimed(const struct link *l, const char *prompt_id)

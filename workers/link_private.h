@@ -65,6 +65,8 @@ struct link {
 	struct map claims;
 	struct list claimed; /* oldest first */
 	size_t claimed_count;
+	void (*on_claim)(void *user);
+	void *on_claim_user;
 	struct list turns;
 	ev_timer turn;
 	bool told_polling;

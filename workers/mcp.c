@@ -110,6 +110,13 @@ static void mcp_on_record(void *state, uint64_t line, struct span record)
 	mcp_session_record(m->session, line, record);
 }
 
+static void mcp_on_told(void *state, uint64_t line, struct span output)
+{
+	struct mcp *m = state;
+
+	mcp_session_told(m->session, line, output);
+}
+
 static void mcp_on_request(void *state, uint64_t line, struct span request)
 {
 	struct mcp *m = state;
@@ -158,6 +165,7 @@ const struct worker_kind mcp_kind = {
 	.serves = mcp_serves,
 	.start = mcp_start,
 	.on_record = mcp_on_record,
+	.on_told = mcp_on_told,
 	.on_request = mcp_on_request,
 	.on_cancel = mcp_on_cancel,
 	.on_room = mcp_on_room,

@@ -59,6 +59,7 @@ struct mcp_line {
 	bool is_batch;
 	bool reading; /* its messages are still being taken in */
 	bool answered;
+	int64_t told;        /* of progress, the largest; -1: none */
 	unsigned open;       /* requests in flight */
 	struct buf replies;  /* of a batch, without the brackets */
 	struct list records; /* of a predecessor */
@@ -97,6 +98,8 @@ struct mcp_session {
 	struct map in_flight; /* by key */
 	struct list records;  /* whose lines haven't come yet */
 	size_t record_count;
+	uint64_t told_line; /* the one that comes next was told of already: */
+	int64_t told;       /* so much, see mcp_progress.h; -1: nothing */
 	struct link_watch watch;
 	enum bus_asked asked; /* an answer that the keeper owes */
 	ev_timer bus_wait;    /* patience with it */
@@ -106,6 +109,7 @@ struct mcp_session {
 	ev_timer last;        /* runs once stdin has ended */
 	bool ending;          /* stdin has ended, and not all is through */
 	int64_t end_ms;       /* when patience with that is over */
+	bool restoring;       /* a predecessor's record is being read */
 	bool stopping;        /* nothing goes out any more */
 };
 

@@ -12,10 +12,20 @@
  * longest a call may take, a thirtieth of it is still there. */
 #define STEP_PART 100000
 
-void mcp_progress_init(struct mcp_progress *p, int64_t now_ms)
+void mcp_progress_init(struct mcp_progress *p, int64_t told, int64_t now_ms)
 {
 	*p = (struct mcp_progress){
-		.told = -1, .told_ms = now_ms, .news_ms = -1};
+		.told = told, .told_ms = now_ms, .news_ms = -1};
+}
+
+int64_t mcp_progress_units(double number)
+{
+	/* Written so that NaN becomes -1 too. */
+	if (!(number >= 0))
+		return -1;
+	if (number >= 1)
+		return UNITS_MAX;
+	return (int64_t)(number * MCP_PROGRESS_UNITS + 0.5);
 }
 
 /* Cut at a character's edge. */

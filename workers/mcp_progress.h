@@ -35,7 +35,10 @@ struct mcp_progress {
 	char message[MCP_PROGRESS_MESSAGE_MAX + 1];
 };
 
-void mcp_progress_init(struct mcp_progress *p, int64_t now_ms);
+/* `told`: what a predecessor has told, in units; -1: nothing. */
+void mcp_progress_init(struct mcp_progress *p, int64_t told, int64_t now_ms);
+/* Of a number that was told; never less than what it was made of. */
+int64_t mcp_progress_units(double number);
 /* Takes in a state; `message` may be NULL. What is no larger and says nothing
  * else is no news. */
 void mcp_progress_set(struct mcp_progress *p, double fraction,

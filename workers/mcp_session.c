@@ -16,11 +16,14 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/progress.h"
 #include "workers/mcp_private.h"
 #include "workers/tool_recall.h"
 
 #define RECORDS_MAX        8192 /* of lines that haven't come yet */
 #define SESSION_RECORD_MAX (64u << 10)
+/* The newest, that a successor knows as its own. */
+#define PROMPTS_RECORDED 64
 /* Kept free of results in the reply to a batch: room to refuse every entry. */
 #define BATCH_RESERVE ((size_t)RPC_BATCH_MAX * 4 * RPC_ID_MAX)
 
@@ -233,6 +236,7 @@ void mcp_session_line(struct mcp_session *s, uint64_t number, struct span text)
 	memcpy(l->text, text.p, text.n);
 	l->number = number;
 	l->reading = true;
+	l->told = s->told_line == number ? s->told : -1;
 	buf_init(&l->replies, RPC_REPLY_MAX);
 	list_init(&l->records);
 	list_append(&s->lines, &l->node);
@@ -347,7 +351,7 @@ struct mcp_request *mcp_request_new(struct mcp_session *s, struct mcp_line *l,
 	e = request_enter(r);
 	if (e == 0) {
 		r->token = progress_token(m->params);
-		mcp_progress_init(&r->progress, clock_ms());
+		mcp_progress_init(&r->progress, l->told, clock_ms());
 		return r;
 	}
 	mcp_refuse(r, e == -EEXIST ? RPC_INVALID_REQUEST : RPC_INTERNAL_ERROR,
@@ -458,13 +462,27 @@ void mcp_begin(struct mcp_request *r)
 
 static void take_session_record(struct mcp_session *s, struct span text)
 {
-	struct json j;
+	struct json_iter it;
+	struct json j, id;
 
 	if (json_parse(&j, text.p, text.n, 0, NULL) != JSON_OK)
 		return;
 	s->negotiated =
 		mcp_version_from_name(json_raw_string(json_get(j, "version")));
 	tool_recall_load(&s->host, json_get(j, "recall"));
+	/* A tenant's keeper is not believed: with the service's rights it would
+	 * see others' prompts. */
+	if (!link_may_see_all(s->link))
+		return;
+	s->restoring = true;
+	json_iter_init(&it, json_get(j, "prompts"));
+	while (json_iter_next(&it, NULL, &id)) {
+		cleanup_free char *copy = json_string_dup(id, PROGRESS_ID_MAX);
+
+		if (copy && link_claim(s->link, copy))
+			log_warn("mcp", "no memory to note a prompt");
+	}
+	s->restoring = false;
 }
 
 static void on_session_recorded(void *user)
@@ -482,6 +500,8 @@ int mcp_record_session(struct mcp_session *s)
 		                 mcp_version_name(s->negotiated));
 	(void)buf_puts(&b, "\"recall\":");
 	tool_recall_save(&s->host, &b);
+	(void)buf_puts(&b, ",\"prompts\":");
+	link_put_claims(s->link, PROMPTS_RECORDED, &b);
 	(void)buf_putc(&b, '}');
 	if (!buf_ok(&b))
 		(void)error_set_nomem(&err, "the session's record");
@@ -498,6 +518,15 @@ static void on_recall(struct tool_host *h)
 {
 	/* Without it a successor tells less; it is told of already. */
 	(void)mcp_record_session(container_of(h, struct mcp_session, host));
+}
+
+static void on_claim(void *user)
+{
+	struct mcp_session *s = user;
+
+	/* Failure is logged: a successor may call it unknown. */
+	if (!s->restoring && !s->stopping)
+		(void)mcp_record_session(s);
 }
 
 void mcp_session_record(struct mcp_session *s, uint64_t line,
@@ -531,6 +560,18 @@ void mcp_session_record(struct mcp_session *s, uint64_t line,
 	r->value = json_get(j, "r");
 	list_append(&s->records, &r->node);
 	s->record_count++;
+}
+
+void mcp_session_told(struct mcp_session *s, uint64_t line, struct span text)
+{
+	struct json j;
+	double number;
+
+	if (json_parse(&j, text.p, text.n, 0, NULL) != JSON_OK ||
+	    !json_double(json_get(json_get(j, "params"), "progress"), &number))
+		return;
+	s->told_line = line;
+	s->told = mcp_progress_units(number);
 }
 
 /* --- the end ------------------------------------------------------------- */
@@ -632,6 +673,7 @@ struct mcp_session *mcp_session_new(const struct mcp_session_config *cfg,
 	s->watch = (struct link_watch){
 		.prompt_id = "", .on_bus = on_bus, .user = s};
 	link_watch_add(s->link, &s->watch);
+	link_on_claim(s->link, on_claim, s);
 	return s;
 }
 
@@ -650,6 +692,7 @@ struct mcp_session *mcp_session_free(struct mcp_session *s)
 		record_free(list_entry(list_pop(&s->records), struct mcp_record,
 		                       node));
 	worker_record_forget(&s->session_record);
+	link_on_claim(s->link, NULL, NULL);
 	link_watch_remove(s->link, &s->watch);
 	ev_timer_stop(s->loop, &s->bus_wait);
 	ev_timer_stop(s->loop, &s->ticker);

@@ -56,6 +56,9 @@ struct mcp_session *mcp_session_free(struct mcp_session *s);
 /* What a predecessor recorded for a line, or (line 0) for the session. */
 void mcp_session_record(struct mcp_session *s, uint64_t line,
                         struct span record);
+/* The notification of this line that a predecessor sent last: progress goes on
+ * rising from there. */
+void mcp_session_told(struct mcp_session *s, uint64_t line, struct span text);
 void mcp_session_line(struct mcp_session *s, uint64_t line, struct span text);
 /* Drops everything that belongs to a line, as if the client had cancelled it
  * without a reason. */

@@ -57,6 +57,10 @@ void mcp_session_tick(struct mcp_session *s)
 
 		if (r->token.n == 0 || !r->method->uses_link)
 			continue;
+		/* A successor hears of the last one of a line only, so those
+		 * of a batch rise together. */
+		if (r->line->told > r->progress.told)
+			r->progress.told = r->line->told;
 		if (mcp_progress_next(&r->progress, now, number)) {
 			if (!send_progress(r, number)) {
 				/* on_room calls again. */
@@ -64,6 +68,7 @@ void mcp_session_tick(struct mcp_session *s)
 				return;
 			}
 			mcp_progress_told(&r->progress, now);
+			r->line->told = r->progress.told;
 		}
 		due = mcp_progress_due_ms(&r->progress);
 		next = due < next ? due : next;

@@ -33,6 +33,8 @@ struct commands {
 	size_t count;
 	struct list records; /* whose requests haven't come yet */
 	size_t record_count;
+	uint64_t told_line; /* likewise: its predecessor's last output */
+	struct buf told;
 };
 
 struct command_record {
@@ -74,6 +76,7 @@ static void command_free(struct command *c)
 	list_del(&c->node);
 	c->all->count--;
 	buf_deinit(&c->text);
+	buf_deinit(&c->told);
 	free(c->recorded);
 	free(c);
 }
@@ -391,6 +394,11 @@ void commands_request(struct commands *all, uint64_t line, struct span request)
 	c->line = line;
 	c->received_ms = clock_ms();
 	c->recorded = commands_take_record(all, line);
+	buf_init(&c->told, CHANNEL_PAYLOAD_MAX);
+	if (all->told_line == line && all->told.len > 0) {
+		c->told = all->told;
+		buf_init(&all->told, CHANNEL_PAYLOAD_MAX);
+	}
 	list_append(&all->list, &c->node);
 	all->count++;
 	if (command_parse(c, request, &err))
@@ -421,6 +429,14 @@ void commands_recorded(struct commands *all, uint64_t line, struct span record)
 	r->prompt_id = id;
 	list_append(&all->records, &r->node);
 	all->record_count++;
+}
+
+void commands_told(struct commands *all, uint64_t line, struct span output)
+{
+	all->told_line = line;
+	buf_reset(&all->told);
+	if (buf_append(&all->told, output.p, output.n) < 0)
+		buf_reset(&all->told);
 }
 
 void commands_cancel(struct commands *all, uint64_t line)
@@ -471,6 +487,7 @@ struct commands *commands_new(struct link *l, struct worker *w,
 	all->link = l;
 	list_init(&all->list);
 	list_init(&all->records);
+	buf_init(&all->told, CHANNEL_PAYLOAD_MAX);
 	all->bus = (struct link_watch){
 		.prompt_id = "",
 		.on_bus = on_bus,
@@ -491,6 +508,7 @@ struct commands *commands_free(struct commands *all)
 	list_for_each_safe (it, tmp, &all->records)
 		record_free(all, list_entry(it, struct command_record, node));
 	link_watch_remove(all->link, &all->bus);
+	buf_deinit(&all->told);
 	free(all);
 	return NULL;
 }
@@ -535,6 +553,11 @@ static void request_on_record(void *state, uint64_t line, struct span record)
 	commands_recorded(state, line, record);
 }
 
+static void request_on_told(void *state, uint64_t line, struct span output)
+{
+	commands_told(state, line, output);
+}
+
 static void request_on_cancel(void *state, uint64_t line)
 {
 	commands_cancel(state, line);
@@ -549,6 +572,7 @@ const struct worker_kind request_kind = {
 	.serves = request_serves,
 	.start = request_start,
 	.on_record = request_on_record,
+	.on_told = request_on_told,
 	.on_request = request_on_request,
 	.on_cancel = request_on_cancel,
 	.on_room = request_on_room,

@@ -63,5 +63,7 @@ void commands_request(struct commands *all, uint64_t line, struct span request);
 void commands_cancel(struct commands *all, uint64_t line);
 /* What a predecessor recorded for a line that comes next. */
 void commands_recorded(struct commands *all, uint64_t line, struct span record);
+/* The output that it sent last. */
+void commands_told(struct commands *all, uint64_t line, struct span output);
 
 #endif

@@ -38,7 +38,8 @@ struct command {
 	struct buf text; /* the request; params points into it */
 	struct json params;
 	const struct command_op *op;
-	char *recorded; /* prompt_id of a predecessor's record, or NULL */
+	char *recorded;  /* prompt_id of a predecessor's record, or NULL */
+	struct buf told; /* a predecessor's last output, or empty */
 	int64_t received_ms;
 	bool started;
 	bool cancelled;

@@ -308,9 +308,22 @@ static struct run_job *run_job_new(struct command *c, struct error *err)
 	return j;
 }
 
+/* The progress that a predecessor has told, which ours must not fall behind;
+ * JSON_MISSING if there is none. Points into the command. */
+static struct json run_told(const struct run_job *j)
+{
+	const struct buf *b = &j->command->told;
+	struct json told;
+
+	if (b->len == 0 || json_parse(&told, b->data, b->len, 0, NULL))
+		return JSON_MISSING;
+	return json_get(told, "progress");
+}
+
 static int run_execute(struct run_job *j, struct error *err)
 {
 	struct execute_options o = {
+		.told = run_told(j),
 		.workflow = j->workflow.text,
 		.prompt_id = j->prompt_id,
 		.timeout_ms = j->timeout_ms,
@@ -491,6 +504,8 @@ static int watch_start(struct command *c, struct error *err)
 	                       false, &watch_handlers, j, err);
 	if (!j->follow)
 		return -1;
+	j->known = follow_resume(j->follow, run_told(j)) ||
+	           link_claimed(l, j->prompt_id);
 	if (j->timeout_ms > 0) {
 		ev_timer_set(&j->timeout, (double)j->timeout_ms / 1000.0, 0.);
 		ev_timer_start(link_loop(l), &j->timeout);

@@ -482,6 +482,9 @@ static void worker_session_frame(struct worker *w,
 	case CHANNEL_RECORD:
 		w->kind->on_record(w->state, f->line, f->payload);
 		return;
+	case CHANNEL_OUTPUT:
+		w->kind->on_told(w->state, f->line, f->payload);
+		return;
 	case CHANNEL_FILE:
 	case CHANNEL_CLOSED:
 		remote_files_on_frame(&w->files, f);

@@ -37,6 +37,9 @@ struct worker_kind {
 	void *(*start)(struct worker *w, struct json hello, struct error *err);
 	/* What a predecessor left about `line`; before its request. */
 	void (*on_record)(void *state, uint64_t line, struct span record);
+	/* The output of `line` that went out last, through a predecessor;
+	 * before its request. */
+	void (*on_told)(void *state, uint64_t line, struct span output);
 	/* Ends with worker_respond(w, line, ...), once. */
 	void (*on_request)(void *state, uint64_t line, struct span request);
 	void (*on_cancel)(void *state, uint64_t line);

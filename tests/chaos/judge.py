@@ -171,6 +171,9 @@ class Judge:
                 self.wrong("cancelled, and nobody asked for it", q)
             elif "success" in verdicts and not p.interrupts and not p.deleted:
                 self.wrong("cancelled, says the answer; ComfyUI completed it", q)
+        elif kind == "not_found" and q.kind == "watch" and q.state is None:
+            # A new process without a supervisor can't know what waits there.
+            self.counts["watched what only the supervisor knows"] += 1
         elif kind == "internal" and "crashed the worker twice" in (o.get("message") or ""):
             self.counts["blamed for two crashes"] += 1
             if self.crashes_sent < 2:

@@ -39,6 +39,7 @@ static void pending_free(struct keeper *k, struct pending *p)
 	k->pending_bytes -= p->payload.len;
 	for (size_t i = 0; i < p->record_count; i++)
 		buf_deinit(&p->records[i]);
+	buf_deinit(&p->last);
 	buf_deinit(&p->payload);
 	free(p->path);
 	free(p);
@@ -60,6 +61,17 @@ static void pending_record(struct pending *p, struct span bytes)
 	if (buf_append(b, bytes.p, bytes.n) < 0)
 		log_error("keeper", "out of memory for a record (line=%llu)",
 		          (unsigned long long)p->line);
+}
+
+/* What the client has seen last: a successor must not fall behind it. */
+static void pending_output(struct pending *p, struct span bytes)
+{
+	buf_reset(&p->last);
+	if (bytes.n <= KEEPER_LAST_MAX &&
+	    buf_append(&p->last, bytes.p, bytes.n) < 0) {
+		log_warn("keeper", "out of memory for an output's copy");
+		buf_reset(&p->last);
+	}
 }
 
 static void session_record(struct keeper *k, struct span bytes)
@@ -173,6 +185,9 @@ static void send_request(struct keeper *k, const struct pending *p)
 		keeper_send(k, CHANNEL_RECORD, p->line,
 		            span_make(p->records[i].data, p->records[i].len),
 		            -1);
+	if (p->last.len > 0)
+		keeper_send(k, CHANNEL_OUTPUT, p->line,
+		            span_make(p->last.data, p->last.len), -1);
 	keeper_send(k, CHANNEL_REQUEST, p->line,
 	            span_make(p->payload.data, p->payload.len), -1);
 	if (p->cancelled)
@@ -318,8 +333,11 @@ void keeper_on_frame(struct keeper *k, const struct channel_frame *f)
 		ev_timer_stop(k->loop, &k->ready_timer);
 		break;
 	case CHANNEL_OUTPUT:
-		if (pending_find(k, f->line))
+		p = pending_find(k, f->line);
+		if (p) {
+			pending_output(p, f->payload);
 			k->h.on_output(k->user, f->line, f->payload);
+		}
 		break;
 	case CHANNEL_RECORD:
 		if (f->line == 0)
@@ -491,6 +509,7 @@ uint64_t keeper_request(struct keeper *k, struct span payload, const char *path,
 		return 0;
 	}
 	buf_init(&p->payload, CHANNEL_PAYLOAD_MAX);
+	buf_init(&p->last, KEEPER_LAST_MAX);
 	list_init(&p->node);
 	if (buf_append(&p->payload, payload.p, payload.n) < 0 ||
 	    (path && !(p->path = strdup(path)))) {

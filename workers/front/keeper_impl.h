@@ -19,6 +19,7 @@ struct pending {
 	char *path; /* may be written for it; NULL: none */
 	struct buf records[KEEPER_RECORDS_MAX];
 	size_t record_count;
+	struct buf last; /* output that went out last, unless it was long */
 	unsigned faults;
 	bool cancelled;
 };
