@@ -46,7 +46,7 @@ START_TEST(first_news_waits_a_moment)
 	double v;
 
 	ck_assert(!tell(NULL));
-	mcp_progress_set(&p, 0.25, "step 5 of 20", now);
+	mcp_progress_set(&p, 0.25, "step 5 of 20", false, now);
 	ck_assert(!tell(NULL));
 	ck_assert_int_eq(mcp_progress_due_ms(&p), now + MCP_PROGRESS_SETTLE_MS);
 	now += MCP_PROGRESS_SETTLE_MS - 1;
@@ -59,6 +59,27 @@ START_TEST(first_news_waits_a_moment)
 }
 END_TEST
 
+/* Later news is told as it comes, unless the end may follow at once. */
+START_TEST(only_the_last_news_waits)
+{
+	mcp_progress_set(&p, 0.25, "a", false, now);
+	now += MCP_PROGRESS_SETTLE_MS;
+	ck_assert(tell(NULL));
+	now += MCP_PROGRESS_GAP_MS;
+	mcp_progress_set(&p, 0.5, "b", false, now);
+	ck_assert(tell(NULL));
+	now += MCP_PROGRESS_GAP_MS;
+	mcp_progress_set(&p, 0.75, "c", true, now);
+	ck_assert(!tell(NULL));
+	ck_assert_int_eq(mcp_progress_due_ms(&p), now + MCP_PROGRESS_SETTLE_MS);
+	/* News that turns up meanwhile does not put it off. */
+	now += MCP_PROGRESS_SETTLE_MS / 2;
+	mcp_progress_set(&p, 0.8, "d", true, now);
+	now += MCP_PROGRESS_SETTLE_MS / 2;
+	ck_assert(tell(NULL));
+}
+END_TEST
+
 /* Updates in one gap are one line, of the latest of them. */
 START_TEST(at_most_so_often)
 {
@@ -66,7 +87,7 @@ START_TEST(at_most_so_often)
 	size_t count = 0;
 
 	for (int i = 0; i < 2000; i++, now++) {
-		mcp_progress_set(&p, i / 2001.0, NULL, now);
+		mcp_progress_set(&p, i / 2001.0, NULL, false, now);
 		if (tell(NULL))
 			told_at[count++] = now;
 	}
@@ -87,10 +108,10 @@ START_TEST(at_least_so_often)
 	ck_assert(!tell(NULL));
 	now++;
 	ck_assert(tell(&a));
-	mcp_progress_set(&p, 0.5, "waiting", now);
+	mcp_progress_set(&p, 0.5, "waiting", false, now);
 	now += MCP_PROGRESS_GAP_MS;
 	ck_assert(tell(&a));
-	mcp_progress_set(&p, 0.5, "waiting", now);
+	mcp_progress_set(&p, 0.5, "waiting", false, now);
 	ck_assert_int_eq(mcp_progress_due_ms(&p), now + MCP_PROGRESS_REPEAT_MS);
 	now += MCP_PROGRESS_REPEAT_MS;
 	ck_assert(tell(&b));
@@ -103,14 +124,14 @@ START_TEST(a_step_back_is_no_news)
 {
 	double v;
 
-	mcp_progress_set(&p, 0.5, "a", now);
+	mcp_progress_set(&p, 0.5, "a", false, now);
 	now += MCP_PROGRESS_SETTLE_MS;
 	ck_assert(tell(NULL));
-	mcp_progress_set(&p, 0.1, "a", now);
+	mcp_progress_set(&p, 0.1, "a", false, now);
 	now += MCP_PROGRESS_GAP_MS * 2;
 	ck_assert(!tell(NULL));
 	/* But other words are, and the number rises all the same. */
-	mcp_progress_set(&p, 0.1, "b", now);
+	mcp_progress_set(&p, 0.1, "b", false, now);
 	now += MCP_PROGRESS_SETTLE_MS;
 	ck_assert(tell(&v));
 	ck_assert_double_lt(v, 0.501);
@@ -122,7 +143,7 @@ START_TEST(not_told_is_due_again)
 {
 	char number[24];
 
-	mcp_progress_set(&p, 0.5, NULL, now);
+	mcp_progress_set(&p, 0.5, NULL, false, now);
 	now += MCP_PROGRESS_SETTLE_MS;
 	ck_assert(mcp_progress_next(&p, now, number));
 	ck_assert(mcp_progress_next(&p, now, number));
@@ -141,14 +162,14 @@ START_TEST(any_number_will_do)
 		char text[8];
 
 		(void)snprintf(text, sizeof(text), "%zu", i);
-		mcp_progress_set(&p, said[i], text, now);
+		mcp_progress_set(&p, said[i], text, false, now);
 		now += MCP_PROGRESS_GAP_MS;
 		ck_assert(tell(&v));
 	}
-	mcp_progress_set(&p, (double)NAN, "nan", now);
+	mcp_progress_set(&p, (double)NAN, "nan", false, now);
 	now += MCP_PROGRESS_GAP_MS;
 	ck_assert(tell(&v));
-	mcp_progress_set(&p, (double)INFINITY, "inf", now);
+	mcp_progress_set(&p, (double)INFINITY, "inf", false, now);
 	now += MCP_PROGRESS_GAP_MS;
 	ck_assert(tell(&v));
 }
@@ -158,9 +179,9 @@ START_TEST(rises_for_six_hours)
 {
 	double v = 0;
 
-	mcp_progress_set(&p, 1, "x", now);
+	mcp_progress_set(&p, 1, "x", false, now);
 	for (int i = 0; i < 6 * 3600 * 4; i++) {
-		mcp_progress_set(&p, 1, i % 2 ? "x" : "y", now);
+		mcp_progress_set(&p, 1, i % 2 ? "x" : "y", false, now);
 		now += MCP_PROGRESS_GAP_MS;
 		ck_assert(tell(&v));
 	}
@@ -174,11 +195,11 @@ START_TEST(message_is_cut_between_characters)
 
 	memset(text, 'm', sizeof(text));
 	memcpy(text + MCP_PROGRESS_MESSAGE_MAX - 1, "\xc3\xa4", 3);
-	mcp_progress_set(&p, 0, text, now);
+	mcp_progress_set(&p, 0, text, false, now);
 	ck_assert_uint_eq(strlen(p.message), MCP_PROGRESS_MESSAGE_MAX - 1);
 	text[MCP_PROGRESS_MESSAGE_MAX - 1] = 'm';
 	text[MCP_PROGRESS_MESSAGE_MAX] = '\0';
-	mcp_progress_set(&p, 0, text, now);
+	mcp_progress_set(&p, 0, text, false, now);
 	ck_assert_str_eq(p.message, text);
 }
 END_TEST
@@ -191,6 +212,7 @@ static Suite *mcp_progress_suite(void)
 	tcase_add_checked_fixture(t, setup, NULL);
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, first_news_waits_a_moment);
+	tcase_add_test(t, only_the_last_news_waits);
 	tcase_add_test(t, at_most_so_often);
 	tcase_add_test(t, at_least_so_often);
 	tcase_add_test(t, a_step_back_is_no_news);

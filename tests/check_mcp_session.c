@@ -782,7 +782,7 @@ START_TEST(progress_is_told)
 	legacy_session();
 	(void)say(TOKEN_CALL("0"));
 	ck_assert(slow->has_progress);
-	tool_progress(slow, 0.35, "step 7 of 20");
+	tool_progress(slow, 0.35, "step 7 of 20", true);
 	mcp_session_tick(session);
 	ck_assert_uint_eq(output_count, 0);
 	clock_fake(1000300);
@@ -798,7 +798,7 @@ START_TEST(progress_is_told)
 	mcp_session_tick(session);
 	ck_assert_uint_eq(output_count, 2);
 	/* News right before the result stays untold. */
-	tool_progress(slow, 0.9, "x");
+	tool_progress(slow, 0.9, "x", true);
 	done_text(slow, "{}");
 	clock_fake(1099999);
 	mcp_session_tick(session);
@@ -817,7 +817,7 @@ START_TEST(progress_goes_on_rising)
 	                      "\"notifications/progress\",\"params\":{"
 	                      "\"progressToken\":0,\"progress\":0.35}}"));
 	(void)say(TOKEN_CALL("0"));
-	tool_progress(slow, 0.1, "again from the start");
+	tool_progress(slow, 0.1, "again from the start", true);
 	clock_fake(1000300);
 	mcp_session_tick(session);
 	ck_assert_uint_eq(output_count, 1);
@@ -827,7 +827,7 @@ START_TEST(progress_goes_on_rising)
 	mcp_session_told(session, next_line + 1, SPAN("{"));
 	done_text(slow, "{}");
 	(void)say(TOKEN_CALL("0"));
-	tool_progress(slow, 0.1, "new");
+	tool_progress(slow, 0.1, "new", true);
 	clock_fake(1000900);
 	mcp_session_tick(session);
 	ck_assert_uint_eq(output_count, 2);
@@ -840,7 +840,7 @@ START_TEST(progress_without_message)
 	clock_fake(1000000);
 	ask(INIT("0", "2024-11-05"), "~result");
 	(void)say(TOKEN_CALL("'t\\u00e4'"));
-	tool_progress(slow, 0.5, "words");
+	tool_progress(slow, 0.5, "words", true);
 	clock_fake(1000300);
 	mcp_session_tick(session);
 	ck_assert_uint_eq(output_count, 1);
@@ -862,7 +862,7 @@ START_TEST(no_progress_unless_asked_for)
 	(void)snprintf(line, sizeof(line), TOKEN_CALL("%s"), no_tokens[_i]);
 	(void)say(line);
 	ck_assert(!slow->has_progress);
-	tool_progress(slow, 0.5, "words");
+	tool_progress(slow, 0.5, "words", true);
 	clock_fake(1900000);
 	mcp_session_tick(session);
 	ck_assert_uint_eq(output_count, 0);
@@ -874,11 +874,11 @@ START_TEST(progress_that_found_no_room_comes_later)
 	clock_fake(1000000);
 	legacy_session();
 	(void)say(TOKEN_CALL("7"));
-	tool_progress(slow, 0.2, "a");
+	tool_progress(slow, 0.2, "a", true);
 	clock_fake(1000300);
 	full = true;
 	mcp_session_tick(session);
-	tool_progress(slow, 0.4, "b");
+	tool_progress(slow, 0.4, "b", true);
 	clock_fake(1002000);
 	full = false;
 	mcp_session_room(session);
@@ -893,7 +893,7 @@ START_TEST(no_progress_after_a_cancel)
 	clock_fake(1000000);
 	legacy_session();
 	(void)say(TOKEN_CALL("7"));
-	tool_progress(slow, 0.2, "a");
+	tool_progress(slow, 0.2, "a", true);
 	ask(NOTE("notifications/cancelled", "'requestId':1"), "");
 	clock_fake(1100000);
 	mcp_session_tick(session);
@@ -1248,7 +1248,7 @@ START_TEST(waits_are_dropped_at_the_end)
 
 	legacy_session();
 	line = say(CALL("1", "slow", ""));
-	tool_progress(slow, 0.1, "waiting for ComfyUI");
+	tool_progress(slow, 0.1, "waiting for ComfyUI", true);
 	mcp_session_end(session);
 	ev_run(loop, EVRUN_ONCE);
 	ck_assert(ended);

@@ -232,13 +232,15 @@ void mcp_call_drop(struct mcp_request *r, bool stop)
 
 /* --- progress ------------------------------------------------------------ */
 
-void tool_progress(struct tool_call *c, double fraction, const char *message)
+void tool_progress(struct tool_call *c, double fraction, const char *message,
+                   bool near_end)
 {
 	struct mcp_request *r = mcp_call_of(c)->r;
 
 	r->waiting = true;
 	if (r->token.n > 0) {
-		mcp_progress_set(&r->progress, fraction, message, clock_ms());
+		mcp_progress_set(&r->progress, fraction, message, near_end,
+		                 clock_ms());
 		mcp_schedule_tick(r->session,
 		                  mcp_progress_due_ms(&r->progress));
 	}

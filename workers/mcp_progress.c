@@ -43,7 +43,7 @@ static void copy_message(char *to, const char *from)
 }
 
 void mcp_progress_set(struct mcp_progress *p, double fraction,
-                      const char *message, int64_t now_ms)
+                      const char *message, bool near_end, int64_t now_ms)
 {
 	char text[MCP_PROGRESS_MESSAGE_MAX + 1];
 	bool news = false;
@@ -62,13 +62,17 @@ void mcp_progress_set(struct mcp_progress *p, double fraction,
 			news = true;
 		}
 	}
-	if (news && p->news_ms < 0)
+	if (!news)
+		return;
+	p->near_end = near_end;
+	if (p->news_ms < 0)
 		p->news_ms = now_ms;
 }
 
 int64_t mcp_progress_due_ms(const struct mcp_progress *p)
 {
-	int64_t settled = p->news_ms + MCP_PROGRESS_SETTLE_MS;
+	bool settles = p->told < 0 || p->near_end;
+	int64_t settled = p->news_ms + (settles ? MCP_PROGRESS_SETTLE_MS : 0);
 	int64_t next = p->told_ms + MCP_PROGRESS_GAP_MS;
 
 	if (p->told >= UNITS_MAX)

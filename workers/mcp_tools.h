@@ -109,8 +109,10 @@ uint64_t tool_line(struct tool_call *c);
 
 /* Progress of the whole call: `fraction` from 0 to below 1, message for a
  * person. The session makes it rise strictly, keeps it to a few per second,
- * repeats it at least every 15 s, and drops it where nobody asked. */
-void tool_progress(struct tool_call *c, double fraction, const char *message);
+ * repeats it at least every 15 s, and drops it where nobody asked. `near_end`:
+ * the result may follow at once. */
+void tool_progress(struct tool_call *c, double fraction, const char *message,
+                   bool near_end);
 
 /* Tells the keeper what a successor must know (JSON text): intent before a
  * submission, checkpoints after it. */

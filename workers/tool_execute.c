@@ -154,22 +154,46 @@ static void describe(struct json output, struct json p,
 		(void)snprintf(text, size, "Executing");
 }
 
+/* How many nodes will run; 0 if that isn't known. */
+static size_t nodes_to_run(struct json output, struct json p,
+                           const struct tool_facts *facts)
+{
+	uint64_t total = facts ? tool_facts_nodes(facts) : 0;
+	size_t cached = json_count(json_get(p, "cached_nodes"));
+
+	(void)json_uint64(json_get(output, "total_nodes"), &total);
+	return total > cached ? (size_t)total - cached : 0;
+}
+
 /* One scale for the whole: of the nodes that will run, those that have, and the
  * fraction of the current one. */
 static double fraction_of(struct json output, struct json p,
                           const struct tool_facts *facts)
 {
 	double current = 0;
-	uint64_t total = facts ? tool_facts_nodes(facts) : 0;
-	size_t cached = json_count(json_get(p, "cached_nodes"));
+	size_t total = nodes_to_run(output, p, facts);
 	double done = (double)json_count(json_get(p, "completed_nodes"));
 
-	(void)json_uint64(json_get(output, "total_nodes"), &total);
-	if (total <= cached)
+	if (total == 0)
 		return 0;
 	(void)json_double(json_get(p, "current_node_progress"), &current);
-	done = (done + current) / (double)(total - cached);
+	done = (done + current) / (double)total;
 	return done < 0.99 ? done : 0.99;
+}
+
+/* Whether the end may come any moment: the last node runs, and has no steps or
+ * few left. */
+static bool near_end(struct json output, struct json p,
+                     const struct tool_facts *facts)
+{
+	size_t done = json_count(json_get(p, "completed_nodes"));
+	double max = 0, current = 0;
+
+	if (done + 1 < nodes_to_run(output, p, facts))
+		return false;
+	(void)json_double(json_get(output, "max"), &max);
+	(void)json_double(json_get(p, "current_node_progress"), &current);
+	return max <= 1 || current > 0.9;
 }
 
 /* Events that come by the dozen and supersede each other. */
@@ -224,7 +248,8 @@ static void on_output(struct tool_call *c, struct json output)
 	remember(c, id);
 	facts = tool_recall_find(c->host, id);
 	describe(output, p, facts, text, sizeof(text));
-	tool_progress(c, fraction_of(output, p, facts), text);
+	tool_progress(c, fraction_of(output, p, facts), text,
+	              near_end(output, p, facts));
 }
 
 /* --- results ------------------------------------------------------------- */
@@ -414,7 +439,7 @@ static void on_workflow(struct tool_call *c, const struct buf *workflow,
 		return;
 	}
 	if (e->kind != EXECUTE_SUBMIT)
-		tool_progress(c, 0, "Submitting");
+		tool_progress(c, 0, "Submitting", true);
 	if (e->kind == EXECUTE_STREAM)
 		start_stream(c);
 	else
@@ -454,7 +479,7 @@ void tool_wait_start(struct tool_call *c)
 	(void)buf_puts(&e->request, ",\"prompt_id\":");
 	(void)buf_append(&e->request, id.text.p, id.text.n);
 	(void)buf_putc(&e->request, '}');
-	tool_progress(c, 0, "Waiting");
+	tool_progress(c, 0, "Waiting", true);
 	e->ask = tool_ask_new(c, "watch",
 	                      span_make(e->request.data, e->request.len),
 	                      on_answer, on_output);
