@@ -69,7 +69,7 @@ FUZZERS := comfy_event json_span lines message config url progress workflow \
           channel comfy_reply jsonrpc tool_args zygote
 
 # libcomfymux: these (of workers/lib), and what they need of the other lists.
-LIBRARY := api cancel connect loop result subscribe task
+LIBRARY := api cancel connect loop many result subscribe task
 
 PROGRAMS := comfymuxd comfymux comfymux-worker comfysim
 

@@ -348,7 +348,8 @@ struct cmx_results {
 /* Runs `count` workflows, so many at a time, and waits for all. One that can't
  * be read fails alone (its code CMX_E_INVALID), the others go on. `options`
  * NULL: the defaults. 0 if all completed; CMX_E_PARTIAL if some did not; then,
- * too, there are results. CMX_E_INVALID: an empty batch, a bad option. */
+ * too, there are results. CMX_E_INVALID: an empty batch, a bad option;
+ * CMX_E_LIMIT: more than CMX_BATCH_MAX. */
 CMX_API int cmx_batch(struct cmx *c, const char *const *workflows, size_t count,
                       const struct cmx_batch_options *options,
                       struct cmx_results **resultsp);
@@ -358,12 +359,13 @@ struct cmx_step {
 	const char *workflow;
 	const char *params; /* JSON object: NODE.INPUT -> value; or NULL */
 	/* Takes the image number `input_index` of the outputs of node
-	 * `input_node` of step `input_step`, an earlier one (counted from 0).
-	 * input_node NULL: takes none. */
+	 * `input_node` (NULL: the only one with images) of step `input_step`,
+	 * an earlier one (counted from 0), */
+	size_t input_step;
 	const char *input_node;
-	size_t input_step, input_index;
-	/* Where to put it: the name of an input ("image"), which exactly one
-	 * node of the workflow has, or NODE.INPUT. */
+	size_t input_index;
+	/* and puts it here: the name of an input ("image"), which exactly one
+	 * node of the workflow has, or NODE.INPUT. NULL: takes none. */
 	const char *output_to;
 	const void *reserved[4]; /* NULL */
 };
@@ -405,7 +407,8 @@ typedef void cmx_end_fn(void *user, const struct cmx_result *r);
 typedef void cmx_all_end_fn(void *user, int code, const struct cmx_results *r);
 
 /* cmx_run, cmx_batch and cmx_chain without waiting. What is wrong with the
- * arguments is told at once, all else by on_end, which must not be NULL.
+ * arguments is told at once, all else by on_end, which must not be NULL. The
+ * texts of a batch's workflows (not the array) must stay until the end.
  * `taskp` may be NULL. `user` of batch and chain is that of the options for
  * their callbacks, and the one given here for on_end. */
 CMX_API int cmx_start(struct cmx *c, const char *workflow, int64_t timeout_ms,

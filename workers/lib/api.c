@@ -25,6 +25,8 @@
 #include "workers/lib/lib.h"
 #include "workers/lib/loop.h"
 
+#define STRUCT_SIZE_MAX 4096 /* bytes of options, in whatever version */
+
 _Static_assert(CMX_PROMPT_ID_MAX == PROGRESS_ID_MAX, "as documented");
 
 /* --- errors --------------------------------------------------------------- */
@@ -394,31 +396,6 @@ static bool copy_option(char **to, const char *from)
 	return *to != NULL;
 }
 
-/* A program that was compiled with an older header gives less, one that was
- * with a newer one more: that must be zero. */
-static int read_options(struct cmx_options *to, const struct cmx_options *from)
-{
-	const char *bytes = (const char *)from;
-	size_t n;
-
-	memset(to, 0, sizeof(*to));
-	if (!from)
-		return 0;
-	n = from->struct_size;
-	if (n < sizeof(from->struct_size) || n > 4096)
-		return lib_fail(CMX_E_INVALID,
-		                "struct_size of the options is not sizeof "
-		                "(struct cmx_options)");
-	for (size_t i = sizeof(*to); i < n; i++) {
-		if (bytes[i] != 0)
-			return lib_fail(CMX_E_INVALID,
-			                "an option that this version of the "
-			                "library doesn't know");
-	}
-	memcpy(to, from, n < sizeof(*to) ? n : sizeof(*to));
-	return 0;
-}
-
 static int client_init(struct cmx *c, const struct cmx_options *o,
                        struct error *err)
 {
@@ -445,14 +422,14 @@ static int client_init(struct cmx *c, const struct cmx_options *o,
 
 int cmx_new(struct cmx **clientp, const struct cmx_options *options)
 {
-	struct cmx_options o;
+	struct cmx_options o = {.struct_size = sizeof(o)};
 	struct error err;
 	struct cmx *c;
 
 	if (!clientp)
 		return lib_fail(CMX_E_INVALID, "no place for the client");
 	*clientp = NULL;
-	if (read_options(&o, options) < 0)
+	if (options && lib_read_struct(&o, sizeof(o), options) < 0)
 		return CMX_E_INVALID;
 	(void)pthread_once(&process.once, start_process);
 	if (process.err.code != ERR_NONE)
@@ -510,6 +487,28 @@ int cmx_reset(struct cmx *c)
 }
 
 /* --- arguments ------------------------------------------------------------ */
+
+/* A program that was compiled with an older header gives less; of one that was
+ * with a newer one the rest must be zero. */
+int lib_read_struct(void *to, size_t size, const void *from)
+{
+	const char *bytes = from;
+	size_t n;
+
+	memset(to, 0, size);
+	memcpy(&n, from, sizeof(n));
+	if (n < sizeof(n) || n > STRUCT_SIZE_MAX)
+		return lib_fail(CMX_E_INVALID,
+		                "struct_size of the options is not their size");
+	for (size_t i = size; i < n; i++) {
+		if (bytes[i] != 0)
+			return lib_fail(CMX_E_INVALID,
+			                "an option that this version of the "
+			                "library doesn't know");
+	}
+	memcpy(to, from, n < size ? n : size);
+	return 0;
+}
 
 int lib_check_prompt_id(const char *id)
 {

@@ -98,6 +98,10 @@ int lib_begin(struct cmx *c);
 
 /* --- arguments (api.c) ---------------------------------------------------- */
 
+/* A struct that begins with its size, into one of ours, the rest of which is
+ * zero. Refuses one of a newer header that uses what we don't know. */
+int lib_read_struct(void *to, size_t size, const void *from);
+
 /* NULL, empty, too long, not UTF-8, control characters. */
 int lib_check_prompt_id(const char *id);
 /* 0 becomes the default. */
@@ -154,7 +158,14 @@ struct lib_task_kind {
 /* Adds it to the client's. */
 void lib_task_init(struct cmx_task *t, struct cmx *c,
                    const struct lib_task_kind *kind);
-/* The code of an end. `err` may be NULL. */
+/* One that could not be started after all. */
+void lib_task_discard(struct cmx_task *t);
+/* The code of an enum execute_end. `err` may be NULL. */
 int lib_end_code(int end, const struct error *err);
+/* Why it ended so: `err` if there is one, else what the progress says (`p` may
+ * be NULL), written into `space`; NULL: nothing to say. */
+const struct error *lib_end_words(int end, const struct error *err,
+                                  const struct progress *p,
+                                  struct error *space);
 
 #endif

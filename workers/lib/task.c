@@ -20,6 +20,13 @@ static void task_free(struct lib_thing *thing)
 	t->kind->free(t);
 }
 
+/* One that could not be started after all. */
+void lib_task_discard(struct cmx_task *t)
+{
+	list_del(&t->thing.node);
+	t->kind->free(t);
+}
+
 void lib_task_init(struct cmx_task *t, struct cmx *c,
                    const struct lib_task_kind *kind)
 {
@@ -48,6 +55,22 @@ int lib_end_code(int end, const struct error *err)
 	}
 	return err && err->code != ERR_NONE ? lib_code(err->code)
 	                                    : CMX_E_INTERNAL;
+}
+
+const struct error *lib_end_words(int end, const struct error *err,
+                                  const struct progress *p, struct error *space)
+{
+	const struct cmx_error *e = p ? &progress_get(p)->error : NULL;
+
+	if (err || end == EXECUTE_COMPLETED || !e || !e->message)
+		return err;
+	if (e->node_id && e->node_id[0])
+		(void)error_set(space, ERR_NONE, "node %s: %s: %s", e->node_id,
+		                e->type ? e->type : "error", e->message);
+	else
+		(void)error_set(space, ERR_NONE, "%s: %s",
+		                e->type ? e->type : "error", e->message);
+	return space;
 }
 
 const char *cmx_task_prompt_id(struct cmx_task *t)
@@ -128,23 +151,6 @@ static void on_news(void *user, const struct follow_news *news)
 		run_tell(user, news->progress);
 }
 
-/* The end's own words; those of a node name it. */
-static const struct error *run_error(const struct execute_result *r,
-                                     struct error *space)
-{
-	const struct cmx_error *e = &progress_get(r->progress)->error;
-
-	if (r->error || r->end == EXECUTE_COMPLETED || !e->message)
-		return r->error;
-	if (e->node_id && e->node_id[0])
-		(void)error_set(space, ERR_NONE, "node %s: %s: %s", e->node_id,
-		                e->type ? e->type : "error", e->message);
-	else
-		(void)error_set(space, ERR_NONE, "%s: %s",
-		                e->type ? e->type : "error", e->message);
-	return space;
-}
-
 static void on_run_end(void *user, const struct execute_result *r)
 {
 	struct run *run = user;
@@ -153,7 +159,7 @@ static void on_run_end(void *user, const struct execute_result *r)
 	struct lib_ending ending = {
 		.code = lib_end_code(r->end, r->error),
 		.submitted = r->submitted,
-		.error = run_error(r, &words),
+		.error = lib_end_words(r->end, r->error, r->progress, &words),
 		.progress = progress_get(r->progress),
 		.node_errors = r->node_errors,
 		.log = &run->log,
