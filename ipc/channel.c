@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "common/fdutil.h"
+#include "common/log.h"
 #include "common/macros.h"
 #include "ipc/creds.h"
 
@@ -275,36 +276,43 @@ int channel_read(struct channel *c)
 	return total > 0;
 }
 
+/* The other end may be of a later release. */
+static bool is_later(const struct header *h)
+{
+	return h->type >= CHANNEL_TYPE_COUNT && h->type <= CHANNEL_TYPE_LAST;
+}
+
 static int check_header(const struct channel *c, const struct header *h,
                         struct error *err)
 {
 	enum direction in = c->is_worker ? TO_WORKER : TO_KEEPER;
+	const char *name = channel_type_name((enum channel_type)h->type);
+	bool fd_allowed = is_later(h) || carries_fd((enum channel_type)h->type);
 
-	if (h->type == CHANNEL_NONE || h->type >= CHANNEL_TYPE_COUNT)
+	if (h->type == CHANNEL_NONE || h->type > CHANNEL_TYPE_LAST)
 		return error_set(err, ERR_PROTOCOL,
 		                 "session channel: unknown frame type %u",
 		                 h->type);
-	if (!(types[h->type].direction & in))
+	if (!is_later(h) && !(types[h->type].direction & in))
 		return error_set(err, ERR_PROTOCOL,
 		                 "session channel: a %s frame in the wrong "
 		                 "direction",
-		                 types[h->type].name);
+		                 name);
 	if (h->len > CHANNEL_PAYLOAD_MAX)
 		return error_set(err, ERR_PROTOCOL,
 		                 "session channel: a %s frame of %u bytes, the "
 		                 "bound is %u",
-		                 types[h->type].name, h->len,
-		                 CHANNEL_PAYLOAD_MAX);
+		                 name, h->len, CHANNEL_PAYLOAD_MAX);
 	if ((h->flags & ~CHANNEL_FLAG_FD) ||
-	    (h->flags && (!c->is_worker || !carries_fd(h->type))))
+	    (h->flags && (!c->is_worker || !fd_allowed)))
 		return error_set(err, ERR_PROTOCOL,
 		                 "session channel: a %s frame with flags 0x%x",
-		                 types[h->type].name, h->flags);
+		                 name, h->flags);
 	if (h->flags && c->fd_count == 0)
 		return error_set(err, ERR_PROTOCOL,
 		                 "session channel: a %s frame without the "
 		                 "descriptor that it announces",
-		                 types[h->type].name);
+		                 name);
 	return 0;
 }
 
@@ -317,7 +325,9 @@ static int take_fd(struct channel *c)
 	return fd;
 }
 
-int channel_next(struct channel *c, struct channel_frame *f, struct error *err)
+/* 1, 0 or -1 as channel_next(); *laterp: it is to be skipped. */
+static int take_frame(struct channel *c, struct channel_frame *f, bool *laterp,
+                      struct error *err)
 {
 	struct header h;
 
@@ -342,5 +352,20 @@ int channel_next(struct channel *c, struct channel_frame *f, struct error *err)
 	if (h.flags)
 		f->fd = take_fd(c);
 	c->in_start += CHANNEL_HEADER_LEN + h.len;
+	*laterp = is_later(&h);
 	return 1;
+}
+
+int channel_next(struct channel *c, struct channel_frame *f, struct error *err)
+{
+	bool later;
+	int r;
+
+	while ((r = take_frame(c, f, &later, err)) > 0 && later) {
+		log_debug("channel", "a frame of unknown type %u was skipped",
+		          (unsigned)f->type);
+		if (f->fd >= 0)
+			(void)close(f->fd);
+	}
+	return r;
 }

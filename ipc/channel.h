@@ -30,6 +30,7 @@
 
 #define CHANNEL_PAYLOAD_MAX (16u << 20)
 #define CHANNEL_HEADER_LEN  16
+#define CHANNEL_TYPE_LAST   255          /* later releases go so far; skipped */
 #define CHANNEL_QUOTA       (64u << 20)  /* bytes queued for writing */
 #define CHANNEL_FDS_MAX     16           /* received and not yet taken */
 #define CHANNEL_READ_MAX    (256u << 10) /* bytes taken per channel_read() */
@@ -97,8 +98,8 @@ static inline size_t channel_queued(const struct channel *c)
  * they fill the buffer. */
 int channel_read(struct channel *c);
 /* 1: a frame; 0: none yet; -1: the peer broke the framing (ERR_PROTOCOL): an
- * unknown type, the wrong direction, a length over the bound, a descriptor
- * where none belongs. */
+ * type that there can't be, the wrong direction, a length over the bound, a
+ * descriptor where none belongs. Types of a later release are skipped. */
 int channel_next(struct channel *c, struct channel_frame *f, struct error *err);
 
 const char *channel_type_name(enum channel_type t);

@@ -3,8 +3,9 @@
  * SOCK_SEQPACKET socketpair, one message a packet.
  *
  * Every message is a header of ZYGOTE_HEADER_LEN bytes; only a fork request
- * has a tail, and the two descriptors of its worker. Both ends come from one
- * release: a header of another version is refused, never guessed at.
+ * has a tail, and the two descriptors of its worker. A program that was
+ * replaced below a running supervisor may be of another release: a header of
+ * another version is refused, never guessed at, and the zygote leaves.
  */
 #ifndef IPC_ZYGOTE_H
 #define IPC_ZYGOTE_H

@@ -112,7 +112,7 @@ class Workers(Case):
             self.assertEqual(client.end(), 0)
             self.assertTrue(all(len(r) == 1 for r in client.replies.values()))
             done = [p["progress"] for p in client.progress("t")]
-            self.assertEqual(done, sorted(done), "progress must rise")
+            self.assertEqual(done, sorted(set(done)), "progress must rise")
         self.assertEqual(len(self.posts()), SESSIONS)
         status = self.rig.status()
         self.assertEqual(status["upstream"]["reconnects"], 0)
