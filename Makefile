@@ -68,6 +68,9 @@ CHECKS := backoff base64 batch batch_plan buf chain_spec clock comfy_api comfy_e
 FUZZERS := comfy_event json_span lines message config url progress workflow \
           channel comfy_reply jsonrpc tool_args zygote
 
+# The benchmarks' C side: the bare relay, and readers that take the time.
+BENCH := fan fan_mcp fan_relay fan_socket fan_start
+
 # libcomfymux: these (of workers/lib), and what they need of the other lists.
 LIBRARY := api cancel connect loop many result subscribe task
 
@@ -140,12 +143,13 @@ FRONT_SRC  := $(call srcs,workers/front,$(FRONT))
 SIM_SRC    := $(call srcs,tests/sim,$(SIM))
 CHECK_SRC  := $(call srcs,tests,$(CHECKS:%=check_%))
 FUZZ_SRC   := $(call srcs,tests/fuzz,$(FUZZERS:%=fuzz_%))
+BENCH_SRC  := $(call srcs,tests/bench,$(BENCH))
 LIBRARY_SRC := $(call srcs,workers/lib,$(LIBRARY))
 MAIN_SRC   := $(call present,supervisor/main.c workers/main.c \
               workers/front/main.c)
 PROGRAM_SRC := $(COMMON_SRC) $(IPC_SRC) $(SUPERVISOR_SRC) $(WORKERS_SRC) \
                $(FRONT_SRC) $(LIBRARY_SRC) $(MAIN_SRC)
-ALL_SRC    := $(PROGRAM_SRC) $(SIM_SRC) $(CHECK_SRC) $(FUZZ_SRC) \
+ALL_SRC    := $(PROGRAM_SRC) $(SIM_SRC) $(CHECK_SRC) $(FUZZ_SRC) $(BENCH_SRC) \
               tests/runner.c tests/script_server.c tests/ws_server.c \
               tests/fuzz/driver.c
 # V=1 shows whole commands.
@@ -352,7 +356,8 @@ fuzz-corpus: ## saved fuzz inputs through each target, once, with sanitizers
 .PHONY: lists
 lists:
 	@printf '%s\n' $(foreach d,common:COMMON ipc:IPC supervisor:SUPERVISOR \
-	        workers:WORKERS workers/lib:LIBRARY workers/front:FRONT tests/sim:SIM,$(addprefix \
+	        workers:WORKERS workers/lib:LIBRARY workers/front:FRONT tests/sim:SIM \
+	        tests/bench:BENCH,$(addprefix \
 	        $(firstword $(subst :, ,$(d)))/,$($(lastword $(subst :, \
 	        ,$(d)))))) $(CHECKS:%=tests/check_%) $(FUZZERS:%=tests/fuzz/fuzz_%)
 
@@ -417,7 +422,14 @@ lint-python:
 
 # --- the rest ----------------------------------------------------------------
 .PHONY: bench chaos install uninstall deb clean help
-bench: ## measure latency, memory and throughput
+$(TESTBIN)/bench: $(call objs,$(BENCH_SRC))
+	@mkdir -p $(@D)
+	$(SAY) LINK $@
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^
+bench: all $(TESTBIN)/bench ## the table of figures; QUICK=1, RECORD=1, SECTIONS="latency ..."
+	@BIN=$(BIN) PYTHONDONTWRITEBYTECODE=1 python3 tests/bench/bench.py \
+	        $(if $(QUICK),--quick) $(if $(RECORD),--record \
+	        tests/bench/RESULTS.md) $(SECTIONS)
 CHAOS_SECONDS ?= 180
 chaos: all ## break everything at random under load for CHAOS_SECONDS; SEED=N again
 	@BIN=$(BIN) PYTHONDONTWRITEBYTECODE=1 python3 tests/chaos/chaos.py \
@@ -443,7 +455,7 @@ install: all ## install below DESTDIR and PREFIX
 uninstall: ## remove what install has installed, and what the service has stored
 	@$(PLACES) scripts/install --remove
 deb: ## a Debian package
-bench deb:
+deb:
 	@echo "make $@: not there yet" >&2; exit 1
 clean: ## remove build/
 	rm -rf $(BUILD)

@@ -1,41 +1,36 @@
-#!/usr/bin/env python3
-"""Figures of MCP sessions: start to initialize reply, memory of keeper and
-worker, WebSockets on ComfyUI.
-
-usage: sessions.py [--starts N] [--sessions N[,N...]]
-
-Starts a simulator, a supervisor and sessions in a scratch directory; prints one
-line a figure. Times are those of this machine at this moment; the baseline is a
-program that is exec'd and answers one line, in the same run.
+"""MCP sessions: how soon they answer, what memory they take, and what they cost
+while nothing happens.
 """
-import argparse
 import json
 import os
 import select
 import subprocess
-import sys
 import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(os.path.dirname(HERE), "e2e"))
-import rig  # noqa: E402
+import rig
+from benchlib import FAN, Bench, quiet, row, settle
 
 INITIALIZE = json.dumps({
     "jsonrpc": "2.0", "id": 0, "method": "initialize",
     "params": {"protocolVersion": "2025-11-25", "capabilities": {},
                "clientInfo": {"name": "bench", "version": "1"}}}).encode() + b"\n"
-CALL = json.dumps({
-    "jsonrpc": "2.0", "id": 1, "method": "tools/call",
-    "params": {"name": "get_system_resources", "arguments": {}}}).encode() + b"\n"
+STARTS = 200
+AT_ONCE = 100
+IDLE_S = 60
+# Keeper and worker together, and the supervisor, proportionally.
+AIM_SESSION_KB = 400
+AIM_SUPERVISOR_KB = 20480
+CLOSE_S = 1.5  # idle connections to ComfyUI are closed within a second
+QUIET_S = 8  # what a call leaves to be done later is over by then
 
 
-def percentile(values, p):
-    values = sorted(values)
-    return values[min(len(values) - 1, int(len(values) * p / 100))]
+def tool_call(call_id, name, **arguments):
+    return json.dumps({"jsonrpc": "2.0", "id": call_id, "method": "tools/call",
+                       "params": {"name": name, "arguments": arguments}}).encode() + b"\n"
 
 
 def pss_kb(pid):
-    with open("/proc/%d/smaps_rollup" % pid) as f:
+    with open("/proc/%d/smaps_rollup" % pid, encoding="ascii") as f:
         for line in f:
             if line.startswith("Pss:"):
                 return int(line.split()[1])
@@ -44,12 +39,13 @@ def pss_kb(pid):
 
 class Session:
     def __init__(self, r):
-        self.started = time.perf_counter()
         self.process = subprocess.Popen(
             [os.path.join(rig.BIN, "comfymux"), "mcp", "--socket", r.socket],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             env=r.env, cwd=r.dir)
         self.buffer = b""
+        self.send(INITIALIZE)
+        self.receive()
 
     def send(self, line):
         self.process.stdin.write(line)
@@ -74,100 +70,114 @@ class Session:
         self.process.stdout.close()
 
 
-def start_one(r):
-    s = Session(r)
-    s.send(INITIALIZE)
-    s.receive()
-    took = time.perf_counter() - s.started
-    s.close()
-    return took
+def start_times(r, count, at_once, *program):
+    done = subprocess.run([FAN, "start", str(count), str(at_once), *program], env=r.env, cwd=r.dir,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
-def baseline_one():
-    """exec of a C program that answers what it reads: cat."""
-    t = time.perf_counter()
-    p = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    p.stdin.write(INITIALIZE)
-    p.stdin.flush()
-    p.stdout.readline()
-    took = time.perf_counter() - t
-    p.stdin.close()
-    p.wait()
-    p.stdout.close()
-    return took
-
-
-def say_times(what, values):
-    print("%-44s p50 %6.2f ms  p99 %6.2f ms  (n=%d)" % (
-        what, 1000 * percentile(values, 50), 1000 * percentile(values, 99), len(values)))
-    return percentile(values, 50)
-
-
-def starts(r, n):
-    base = say_times("exec of cat to its first line", [baseline_one() for _ in range(n)])
-    alone = say_times("comfymux mcp to initialize reply, alone", [start_one(r) for _ in range(n)])
-    print("%-44s %.2f" % ("  ratio of the p50s", alone / base))
-    batch = [Session(r) for _ in range(100)]
-    took = []
-    for s in batch:
-        s.send(INITIALIZE)
-    waiting = {s.process.stdout: s for s in batch}
-    while waiting:
-        for f in select.select(list(waiting), [], [], rig.PATIENCE_S)[0]:
-            s = waiting.pop(f)
-            s.receive()
-            took.append(time.perf_counter() - s.started)
-    say_times("comfymux mcp, 100 at once", took)
-    for s in batch:
-        s.close()
-
-
-def memory(r, counts, daemon):
-    sessions = []
-    for count in counts:
-        while len(sessions) < count:
-            s = Session(r)
-            s.send(INITIALIZE)
-            s.receive()
-            sessions.append(s)
-        report(r, count, "idle, before any call", daemon)
-        for s in sessions:
-            s.send(CALL)
-        for s in sessions:
-            while s.receive().get("id") != 1:
-                pass
-        time.sleep(1.5)  # idle connections close within a second
-        report(r, count, "idle, after a call", daemon)
-    print("%-44s %d" % ("WebSockets on ComfyUI with %d sessions" % len(sessions),
-                        r.stats()["websockets"]["open"]))
-    for s in sessions:
-        s.close()
+def starts(r, quick):
+    count = STARTS // 4 if quick else STARTS
+    mcp = (os.path.join(rig.BIN, "comfymux"), "mcp", "--socket", r.socket)
+    for at_once, what, aims in ((1, "alone", (3, None)),
+                                (AT_ONCE, "%d at once" % AT_ONCE, (None, None))):
+        base = start_times(r, max(count, at_once), at_once, "connect", r.socket)
+        got = start_times(r, max(count, at_once), at_once, *mcp)
+        for key, aim in zip(("p50_us", "p99_us"), aims):
+            row("exec of comfymux mcp to initialize reply, %s, %s" % (what, key[:3]),
+                got[key] / 1e3, "ms", base[key] / 1e3, aim,
+                "aim: 5 ms, 3 x a program that connects" if aim else "")
 
 
 def report(r, count, when, daemon):
-    listed = r.status()["sessions"]
+    listed = r.sessions()
     assert len(listed) == count, (len(listed), count)
-    keepers = [pss_kb(s["keeper_pid"]) for s in listed]
-    workers = [pss_kb(s["pid"]) for s in listed]
-    print("%-44s keeper %d KB, worker %d KB, together %d KB; supervisor %d KB" % (
-        "%d sessions, %s" % (count, when), sum(keepers) // count, sum(workers) // count,
-        (sum(keepers) + sum(workers)) // count, pss_kb(daemon.pid)))
+    keepers = sum(pss_kb(s["keeper_pid"]) for s in listed) / count
+    workers = sum(pss_kb(s["pid"]) for s in listed) / count
+    row("memory of a session, %d of them, %s" % (count, when), keepers + workers, "KB",
+        aim=AIM_SESSION_KB if count >= 100 and "flight" not in when else None,
+        note="keeper %.0f, worker %.0f" % (keepers, workers))
+    row("memory of the supervisor, %d sessions, %s" % (count, when), pss_kb(daemon.pid), "KB",
+        aim=AIM_SUPERVISOR_KB)
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--starts", type=int, default=200)
-    parser.add_argument("--sessions", default="1,100,1000")
-    args = parser.parse_args()
-    r = rig.Rig()
-    try:
-        r.start_sim()
-        daemon = r.start_daemon()
-        starts(r, args.starts)
-        memory(r, [int(n) for n in args.sessions.split(",")], daemon)
-    finally:
-        r.close()
+def memory(bench, sessions, count):
+    r = bench.rig
+    while len(sessions) < count:
+        sessions.append(Session(r))
+    report(r, count, "idle", bench.daemon)
+    for s in sessions:
+        s.send(tool_call(1, "get_system_resources"))
+    for s in sessions:
+        while s.receive().get("id") != 1:
+            pass
+    time.sleep(CLOSE_S)
+    report(r, count, "after a call", bench.daemon)
+    zygote = zygote_of(bench)
+    row("memory of the zygote, %d sessions" % count, pss_kb(zygote), "KB")
+    row("WebSockets on ComfyUI, %d sessions" % count, r.stats()["websockets"]["open"], "", aim=1)
 
 
-if __name__ == "__main__":
-    main()
+def in_flight(bench, sessions):
+    for s in sessions:
+        s.send(tool_call(2, "execute_workflow_sync", workflow=quiet(3600000),
+                         timeout_ms=3600000))
+    rig.wait_for(lambda: bench.rig.stats()["requests"].get("POST /prompt", 0) >= len(sessions),
+                 "the prompts")
+    settle()
+    report(bench.rig, len(sessions), "a call in flight", bench.daemon)
+
+
+def children(pid):
+    with open("/proc/%d/task/%d/children" % (pid, pid), encoding="ascii") as f:
+        return [int(p) for p in f.read().split()]
+
+
+def zygote_of(bench):
+    workers = {s["pid"] for s in bench.rig.sessions()}
+    zygotes = [p for p in children(bench.daemon.pid)
+               if p not in workers and set(children(p)) & workers]
+    assert len(zygotes) == 1, zygotes
+    return zygotes[0]
+
+
+def spent(pids):
+    """Processor time in ms and wake-ups, of all together."""
+    ms = wakes = 0
+    for pid in pids:
+        with open("/proc/%d/schedstat" % pid, encoding="ascii") as f:
+            ms += int(f.read().split()[0]) / 1e6
+        with open("/proc/%d/status" % pid, encoding="ascii") as f:
+            wakes += sum(int(line.split()[1]) for line in f if "ctxt_switches" in line)
+    return ms, wakes
+
+
+def idle(bench, count, quick):
+    listed = bench.rig.sessions()
+    seconds = 5 if quick else IDLE_S
+    groups = (("keepers", [s["keeper_pid"] for s in listed], 0),
+              ("workers", [s["pid"] for s in listed], 0),
+              ("supervisor and zygote", [bench.daemon.pid, zygote_of(bench)], None))
+    time.sleep(QUIET_S)
+    before = [spent(pids) for _, pids, _ in groups]
+    time.sleep(seconds)
+    for (what, pids, aim), (ms, wakes) in zip(groups, before):
+        ms, wakes = (now - then for now, then in zip(spent(pids), (ms, wakes)))
+        row("wake-ups in %d s of %d idle sessions, %s" % (seconds, count, what), wakes, "",
+            aim=aim, note="%.1f ms of processor time" % ms)
+
+
+def run(quick=False):
+    with Bench() as bench:
+        starts(bench.rig, quick)
+        sessions = []
+        for count in (1, 100) if quick else (1, 100, 1000):
+            memory(bench, sessions, count)
+        idle(bench, len(sessions), quick)
+        in_flight(bench, sessions)
+        for s in sessions:
+            s.process.stdin.close()
+        for s in sessions:
+            s.process.wait(rig.PATIENCE_S)
+            s.process.stdout.close()
