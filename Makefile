@@ -38,7 +38,7 @@ SUPERVISOR := client_queue early eventlog hub life life_begin life_cancel \
           store_open stream subscription supervisor tell tracker upstream \
           upstream_fsm upstream_socket upstream_tls worker_proc zygote_proc
 WORKERS := worker zygote remote_file link link_http poller follow cancel execute \
-           execute_submit execute_view batch chain hand_over request request_run request_query request_view \
+           execute_submit execute_view batch chain hand_over request request_run request_job request_query request_view \
            jsonrpc mcp mcp_call mcp_describe mcp_files mcp_methods mcp_outputs \
            mcp_progress mcp_resources mcp_result mcp_session mcp_ticker mcp_uri \
            mcp_version tool_admin tool_args tool_ask tool_execute tool_files \
@@ -46,7 +46,7 @@ WORKERS := worker zygote remote_file link link_http poller follow cancel execute
 FRONT  := ask autostart bars cli files host keeper keeper_worker out result session show spawn \
           cmd_run cmd_submit cmd_watch cmd_cancel cmd_queue cmd_history \
           cmd_download cmd_pause cmd_reconnect cmd_restart_workers cmd_status \
-          cmd_mcp mcp_lines
+          cmd_mcp mcp_lines batch_source chain_file job job_fetch job_view cmd_batch cmd_chain
 SIM    := sim_main sim_options sim_loop sim_text sim_journal sim_stats \
           sim_server sim_server_http sim_server_ws sim_clients sim_events \
           sim_value sim_nodes sim_node_table sim_validate sim_validate_input \

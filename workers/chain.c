@@ -356,9 +356,7 @@ static void step_begin(struct chain *c)
 	struct error err;
 
 	c->started_ms = clock_ms();
-	if (s->fault.code != ERR_NONE) {
-		chain_fail_step(c, &s->fault);
-	} else if (s->takes) {
+	if (s->takes) {
 		step_hand_over(c);
 	} else if (buf_append(&c->workflow, s->workflow.data,
 	                      s->workflow.len)) {
@@ -386,6 +384,8 @@ static void chain_next(struct chain *c)
 {
 	if (c->cancelled && !c->prompt_id)
 		chain_skip(c, "the chain was cancelled");
+	else if (chain_step(c)->fault.code != ERR_NONE)
+		chain_fail_step(c, &chain_step(c)->fault);
 	else if (c->options.stop_on_error && c->failed > 0)
 		chain_skip(c, "an earlier step failed");
 	else if (is_doomed(c) && !c->prompt_id)

@@ -21,6 +21,7 @@ static const struct command_op *const ops[] = {
 	&command_run,      &command_submit,    &command_watch,
 	&command_progress, &command_cancel_op, &command_queue,
 	&command_history,  &command_comfy,     &command_view,
+	&command_batch,    &command_chain,
 };
 
 struct commands {
@@ -35,12 +36,6 @@ struct commands {
 	size_t record_count;
 	uint64_t told_line; /* likewise: its predecessor's last output */
 	struct buf told;
-};
-
-struct command_record {
-	struct list node;
-	uint64_t line;
-	char *prompt_id;
 };
 
 struct worker *command_worker(const struct command *c)
@@ -64,6 +59,22 @@ int command_record(const struct command *c, struct span record,
 	return c->all->sink->record(c->all->user, c->line, record, r, err);
 }
 
+static void record_free(struct command_record *r)
+{
+	list_del(&r->node);
+	free(r->prompt_id);
+	free(r->text);
+	free(r);
+}
+
+static void records_free(struct list *records)
+{
+	struct list *it;
+
+	while ((it = list_pop(records)))
+		record_free(list_entry(it, struct command_record, node));
+}
+
 static void command_free(struct command *c)
 {
 	if (c->op && c->started && c->op->drop)
@@ -77,6 +88,7 @@ static void command_free(struct command *c)
 	c->all->count--;
 	buf_deinit(&c->text);
 	buf_deinit(&c->told);
+	records_free(&c->records);
 	free(c->recorded);
 	free(c);
 }
@@ -330,30 +342,24 @@ static int command_parse(struct command *c, struct span request,
 	return 0;
 }
 
-static void record_free(struct commands *all, struct command_record *r)
-{
-	list_del(&r->node);
-	all->record_count--;
-	free(r->prompt_id);
-	free(r);
-}
-
 /* What a predecessor recorded for this line, if anything. */
-static char *commands_take_record(struct commands *all, uint64_t line)
+static void commands_take_records(struct commands *all, struct command *c)
 {
 	struct command_record *r;
 	struct list *it, *tmp;
-	char *id = NULL;
 
 	list_for_each_safe (it, tmp, &all->records) {
 		r = list_entry(it, struct command_record, node);
-		if (r->line != line)
+		if (r->line != c->line)
 			continue;
-		free(id);
-		id = steal_ptr(&r->prompt_id);
-		record_free(all, r);
+		list_del(&r->node);
+		all->record_count--;
+		list_append(&c->records, &r->node);
+		if (!r->prompt_id)
+			continue;
+		free(c->recorded);
+		c->recorded = steal_ptr(&r->prompt_id);
 	}
-	return id;
 }
 
 static struct command *commands_find(struct commands *all, uint64_t line)
@@ -393,7 +399,8 @@ void commands_request(struct commands *all, uint64_t line, struct span request)
 	c->all = all;
 	c->line = line;
 	c->received_ms = clock_ms();
-	c->recorded = commands_take_record(all, line);
+	list_init(&c->records);
+	commands_take_records(all, c);
 	buf_init(&c->told, CHANNEL_PAYLOAD_MAX);
 	if (all->told_line == line && all->told.len > 0) {
 		c->told = all->told;
@@ -411,22 +418,26 @@ void commands_recorded(struct commands *all, uint64_t line, struct span record)
 {
 	struct command_record *r;
 	struct json j;
-	char *id;
 
-	if (json_parse(&j, record.p, record.n, 0, NULL))
+	if (json_parse(&j, record.p, record.n, JSON_NONFINITE, NULL))
 		return;
-	id = json_string_dup(json_get(j, "prompt_id"), PROGRESS_ID_MAX);
-	r = id && all->record_count < REQUEST_COMMANDS_MAX
-	            ? calloc(1, sizeof(*r))
-	            : NULL;
-	if (!r) {
+	r = all->record_count < REQUEST_RECORDS_MAX ? calloc(1, sizeof(*r))
+	                                            : NULL;
+	if (r) {
+		list_init(&r->node);
+		r->line = line;
+		r->prompt_id = json_string_dup(json_get(j, "prompt_id"),
+		                               PROGRESS_ID_MAX);
+		r->text = strndup(record.p, record.n);
+		r->len = record.n;
+	}
+	if (!r || !r->text) {
 		log_warn("request", "record of line %" PRIu64 " not kept",
 		         line);
-		free(id);
+		if (r)
+			record_free(r);
 		return;
 	}
-	r->line = line;
-	r->prompt_id = id;
 	list_append(&all->records, &r->node);
 	all->record_count++;
 }
@@ -505,8 +516,7 @@ struct commands *commands_free(struct commands *all)
 		return NULL;
 	list_for_each_safe (it, tmp, &all->list)
 		command_free(list_entry(it, struct command, node));
-	list_for_each_safe (it, tmp, &all->records)
-		record_free(all, list_entry(it, struct command_record, node));
+	records_free(&all->records);
 	link_watch_remove(all->link, &all->bus);
 	buf_deinit(&all->told);
 	free(all);

@@ -15,6 +15,9 @@
  * | view     | filename, subfolder, type, preview,  | path, bytes,         |
  * |          | path, overwrite; or prompt_id        | content_type; files  |
  * | comfy    | path                                 | ComfyUI's reply      |
+ * | batch    | workflows, concurrency, timeout_ms,  | results, completed,  |
+ * |          | stop_on_error                        | failed, elapsed_ms   |
+ * | chain    | steps, timeout_ms, stop_on_error     | the same             |
  *
  * With comfyui true ComfyUI is asked, not the supervisor: where all of it
  * counts as one's own.
@@ -26,6 +29,11 @@
  * was refused, couldn't be submitted or didn't end in time is an error, with
  * its prompt_id and last progress.
  *
+ * batch and chain send {"index", "fraction", ...} with every change of one of
+ * theirs, {"index", "fraction", "result"} at its end, {"index", "lost",
+ * "resubmits"} when ComfyUI lost one that is submitted again; they record each
+ * prompt's id before it is submitted, and each end.
+ *
  * run and submit send the record {"prompt_id"} before anything else, and go on
  * with a prompt that such a record names.
  */
@@ -35,6 +43,7 @@
 #include "workers/worker.h"
 
 #define REQUEST_COMMANDS_MAX 1024 /* in hand at once */
+#define REQUEST_RECORDS_MAX  2048 /* of a predecessor, not asked for yet */
 #define REQUEST_HISTORY_MAX  1000
 #define REQUEST_HISTORY      20   /* limit unless told */
 #define REQUEST_LOG_LINES    2000 /* of progress_log */

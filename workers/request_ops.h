@@ -29,7 +29,16 @@ struct command_op {
 
 extern const struct command_op command_run, command_submit, command_watch,
 	command_progress, command_cancel_op, command_queue, command_history,
-	command_comfy, command_view;
+	command_comfy, command_view, command_batch, command_chain;
+
+/* What a predecessor recorded, in its order. */
+struct command_record {
+	struct list node;
+	uint64_t line;
+	char *prompt_id; /* NULL: it names none */
+	char *text;      /* JSON */
+	size_t len;
+};
 
 struct command {
 	struct list node;
@@ -38,8 +47,9 @@ struct command {
 	struct buf text; /* the request; params points into it */
 	struct json params;
 	const struct command_op *op;
-	char *recorded;  /* prompt_id of a predecessor's record, or NULL */
-	struct buf told; /* a predecessor's last output, or empty */
+	char *recorded;      /* prompt_id of a predecessor's record, or NULL */
+	struct list records; /* all of them: struct command_record */
+	struct buf told;     /* a predecessor's last output, or empty */
 	int64_t received_ms;
 	bool started;
 	bool cancelled;

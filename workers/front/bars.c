@@ -130,10 +130,16 @@ static void cut_to_width(struct buf *out, size_t from, unsigned width)
 
 void bars_row_text(const struct bar_row *row, unsigned width, struct buf *out)
 {
-	double fraction = bar_fraction(row->p, row->total_nodes);
 	size_t from = out->len;
+	double fraction;
 
-	(void)buf_printf(out, "%s  ", log_safe(row->label, strlen(row->label)));
+	(void)buf_puts(out, log_safe(row->label, strlen(row->label)));
+	if (row->plain) {
+		cut_to_width(out, from, width);
+		return;
+	}
+	fraction = bar_fraction(row->p, row->total_nodes);
+	(void)buf_puts(out, "  ");
 	if (width >= BAR_MIN)
 		put_bar(out, fraction);
 	else

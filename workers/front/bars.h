@@ -8,6 +8,7 @@
 #ifndef WORKERS_FRONT_BARS_H
 #define WORKERS_FRONT_BARS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/progress.h"
@@ -20,6 +21,7 @@
 /* What one row shows. The strings are borrowed. */
 struct bar_row {
 	const char *label; /* "workflow.json" */
+	bool plain;        /* the label is the whole row */
 	const struct cmx_progress *p;
 	const char *node_class; /* of the current node, "" if not known */
 	size_t total_nodes;     /* of the workflow; 0: not known */

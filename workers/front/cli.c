@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/batch_plan.h"
 #include "common/fdutil.h"
 #include "common/log.h"
 #include "common/version.h"
@@ -44,6 +45,11 @@ static const struct option_info option_table[] = {
 	[OPT_TYPE]      = {"type", "TYPE", "output (default), temp or input"},
 	[OPT_OVERWRITE] = {"overwrite", NULL, "replace a file that exists"},
 	[OPT_HOLD]      = {"hold", NULL, "keep the prompt queued while ComfyUI does not answer"},
+	[OPT_CONCURRENCY] = {"concurrency", "N", "workflows submitted at a time (1 to 64, 3 unless told)"},
+	[OPT_STOP_ON_ERROR] = {"stop-on-error", NULL, "start nothing more after the first failure"},
+	[OPT_KEEP_GOING] = {"keep-going", NULL, "after a failure run the steps that take nothing of it"},
+	[OPT_SWEEP]     = {"sweep", "NODE.INPUT=a,b,c", "one workflow for each value, or 1..8; may be repeated"},
+	[OPT_DOWNLOAD]  = {"download", "DIR", "fetch the outputs into DIR as they finish"},
 };
 /* clang-format on */
 STATIC_ASSERT_ARRAY_SIZE(option_table, OPT_COUNT);
@@ -232,6 +238,23 @@ static int parse_limit(struct parse *p, const char *value)
 	return 0;
 }
 
+static int parse_concurrency(struct parse *p, const char *value)
+{
+	char *end;
+	long n;
+
+	errno = 0;
+	n = strtol(value, &end, 10);
+	if (errno != 0 || end == value || *end != '\0' || n < 1 ||
+	    n > BATCH_CONCURRENCY_MAX)
+		return usage_error(p->cli,
+		                   "--concurrency takes a number from 1 to %d, "
+		                   "not '%s'",
+		                   BATCH_CONCURRENCY_MAX, value);
+	p->cli->concurrency = (unsigned)n;
+	return 0;
+}
+
 static int add_flag(struct parse *p, const char *key, const char *value)
 {
 	if (p->flag_count == FLAGS_MAX)
@@ -288,6 +311,23 @@ static int parse_option(struct parse *p, enum cli_option o, const char *value)
 		return 0;
 	case OPT_HOLD:
 		cli->hold = true;
+		return 0;
+	case OPT_CONCURRENCY:
+		return parse_concurrency(p, value);
+	case OPT_STOP_ON_ERROR:
+		cli->stop_on_error = true;
+		return 0;
+	case OPT_KEEP_GOING:
+		cli->keep_going = true;
+		return 0;
+	case OPT_SWEEP:
+		if (cli->sweep_count == CLI_SWEEPS_MAX)
+			return usage_error(cli, "more than %d --sweep",
+			                   CLI_SWEEPS_MAX);
+		cli->sweeps[cli->sweep_count++] = value;
+		return 0;
+	case OPT_DOWNLOAD:
+		cli->download = value;
 		return 0;
 	case OPT_COUNT:
 		break;
@@ -485,33 +525,46 @@ static int read_file(const char *file, struct buf *text, struct error *err)
 	return r < 0 ? error_set_nomem(err, "the workflow") : 0;
 }
 
-static int read_workflow(const struct cli *cli, const char *file,
-                         struct buf *text, struct error *err)
+int cli_set(struct buf *text, const char *assignment, struct error *err)
+{
+	cleanup_buf struct buf changed = BUF_INIT(WORKFLOW_SIZE_MAX);
+	struct json workflow;
+	struct buf swap;
+
+	if (workflow_parse(&workflow, text->data, text->len, "workflow", err) ||
+	    workflow_set(&changed, workflow, assignment, err))
+		return -1;
+	swap = *text;
+	*text = changed;
+	changed = swap;
+	return 0;
+}
+
+int cli_read_file(const char *file, struct buf *text, struct error *err)
 {
 	struct json workflow;
 
 	if (read_file(file, text, err) < 0 ||
 	    workflow_parse(&workflow, text->data, text->len, file, err) < 0)
 		return -1;
-	for (size_t i = 0; i < cli->set_count; i++) {
-		cleanup_buf struct buf changed = BUF_INIT(WORKFLOW_SIZE_MAX);
-		struct buf swap;
-
-		if (workflow_set(&changed, workflow, cli->sets[i], err) < 0)
-			return error_prefix(err, "--set");
-		swap = *text;
-		*text = changed;
-		changed = swap;
-		if (workflow_parse(&workflow, text->data, text->len, file,
-		                   err) < 0)
-			return -1;
-	}
 	/* A {"prompt": ...} wrapper was taken off by the parser. */
 	if (workflow.text.p != text->data || workflow.text.n != text->len) {
 		size_t skip = (size_t)(workflow.text.p - text->data);
 
 		buf_consume(text, skip);
 		text->len = workflow.text.n;
+	}
+	return 0;
+}
+
+static int read_workflow(const struct cli *cli, const char *file,
+                         struct buf *text, struct error *err)
+{
+	if (cli_read_file(file, text, err) < 0)
+		return -1;
+	for (size_t i = 0; i < cli->set_count; i++) {
+		if (cli_set(text, cli->sets[i], err) < 0)
+			return error_prefix(err, "--set");
 	}
 	return 0;
 }

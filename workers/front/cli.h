@@ -16,7 +16,8 @@
 #include "common/error.h"
 #include "common/json_span.h"
 
-#define CLI_SETS_MAX 256 /* --set options of one command */
+#define CLI_SETS_MAX   256 /* --set options of one command */
+#define CLI_SWEEPS_MAX 16  /* --sweep options of one command */
 
 /* The contract's exit status. */
 enum cli_exit {
@@ -46,6 +47,11 @@ enum cli_option {
 	OPT_TYPE,
 	OPT_OVERWRITE,
 	OPT_HOLD,
+	OPT_CONCURRENCY,
+	OPT_STOP_ON_ERROR,
+	OPT_KEEP_GOING,
+	OPT_SWEEP,
+	OPT_DOWNLOAD,
 	OPT_COUNT
 };
 
@@ -72,7 +78,11 @@ struct cli {
 	int64_t limit;
 	const char *sets[CLI_SETS_MAX];
 	size_t set_count;
-	const char *output, *subfolder, *type;
+	const char *sweeps[CLI_SWEEPS_MAX];
+	size_t sweep_count;
+	unsigned concurrency; /* 0: not told */
+	bool stop_on_error, keep_going;
+	const char *output, *subfolder, *type, *download;
 	int argc; /* positional arguments */
 	char **argv;
 };
@@ -91,6 +101,11 @@ int cli_exit_of_type(const char *type);
  * `text` owns the bytes. */
 int cli_read_workflow(const struct cli *cli, const char *file, struct buf *text,
                       struct error *err);
+
+/* Reads FILE ("-": stdin) as a workflow, checked, without the --set. */
+int cli_read_file(const char *file, struct buf *text, struct error *err);
+/* Applies one "NODE.INPUT=VALUE" to the checked workflow in `text`. */
+int cli_set(struct buf *text, const char *assignment, struct error *err);
 
 /* Writes to stdout; an error is told and makes the exit status 1. */
 int cli_print(const void *data, size_t len);
@@ -114,5 +129,7 @@ int cmd_reconnect(struct cli *cli);
 int cmd_restart_workers(struct cli *cli);
 int cmd_status(struct cli *cli);
 int cmd_mcp(struct cli *cli);
+int cmd_batch(struct cli *cli);
+int cmd_chain(struct cli *cli);
 
 #endif

@@ -40,25 +40,46 @@ static void pending_free(struct keeper *k, struct pending *p)
 	for (size_t i = 0; i < p->record_count; i++)
 		buf_deinit(&p->records[i]);
 	buf_deinit(&p->last);
+	free(p->records);
 	buf_deinit(&p->payload);
 	free(p->path);
 	free(p);
 }
 
+/* Room for one more; past the bound, and without memory for it, the latest is
+ * replaced: it says more than the one before it, and the first is the intent.
+ */
+static struct buf *pending_next_record(struct pending *p)
+{
+	struct buf *more;
+	size_t cap;
+
+	if (p->record_count == p->record_cap &&
+	    p->record_cap < KEEPER_RECORDS_MAX) {
+		cap = p->record_cap ? 4 * p->record_cap : 4;
+		more = reallocarray(p->records, cap, sizeof(*more));
+		if (more) {
+			p->records = more;
+			p->record_cap = cap;
+		}
+	}
+	if (p->record_count < p->record_cap) {
+		more = &p->records[p->record_count++];
+		buf_init(more, CHANNEL_PAYLOAD_MAX);
+		return more;
+	}
+	if (p->record_count == 0)
+		return NULL;
+	more = &p->records[p->record_count - 1];
+	buf_reset(more);
+	return more;
+}
+
 static void pending_record(struct pending *p, struct span bytes)
 {
-	struct buf *b;
+	struct buf *b = pending_next_record(p);
 
-	if (p->record_count == KEEPER_RECORDS_MAX) {
-		/* The latest checkpoint says more than the one before it; the
-		 * first record is the intent and stays. */
-		buf_reset(&p->records[KEEPER_RECORDS_MAX - 1]);
-		b = &p->records[KEEPER_RECORDS_MAX - 1];
-	} else {
-		b = &p->records[p->record_count++];
-		buf_init(b, CHANNEL_PAYLOAD_MAX);
-	}
-	if (buf_append(b, bytes.p, bytes.n) < 0)
+	if (!b || buf_append(b, bytes.p, bytes.n) < 0)
 		log_error("keeper", "out of memory for a record (line=%llu)",
 		          (unsigned long long)p->line);
 }

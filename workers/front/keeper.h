@@ -18,7 +18,7 @@
 #include "common/span.h"
 
 #define KEEPER_REQUESTS_MAX  1024  /* unanswered, at once */
-#define KEEPER_RECORDS_MAX   64    /* kept per request */
+#define KEEPER_RECORDS_MAX   1024  /* kept per request */
 #define KEEPER_LAST_MAX      16384 /* bytes of an output kept for a successor */
 #define KEEPER_FAULTS_MAX    2     /* crashes that one request may cause */
 #define KEEPER_EARLY_DEATHS  3     /* workers in a row that never got ready */

@@ -17,8 +17,8 @@ struct pending {
 	uint64_t line;
 	struct buf payload;
 	char *path; /* may be written for it; NULL: none */
-	struct buf records[KEEPER_RECORDS_MAX];
-	size_t record_count;
+	struct buf *records;
+	size_t record_count, record_cap;
 	struct buf last; /* output that went out last, unless it was long */
 	unsigned faults;
 	bool cancelled;

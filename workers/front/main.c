@@ -27,6 +27,16 @@ static const struct cli_command commands[] = {
 	 CLI_OPT(JSON) | CLI_OPT(OUTPUT) | CLI_OPT(SUBFOLDER) | CLI_OPT(TYPE) |
 	 CLI_OPT(OVERWRITE),
 	 "Fetch an output file from ComfyUI.", cmd_download},
+	{"batch", "FILE...", 1, 1000000,
+	 CLI_OPT(JSON) | CLI_OPT(TIMEOUT) | CLI_OPT(SET) | CLI_OPT(SWEEP) |
+	 CLI_OPT(CONCURRENCY) | CLI_OPT(STOP_ON_ERROR) | CLI_OPT(DOWNLOAD) |
+	 CLI_OPT(OVERWRITE),
+	 "Run many workflows: files, directories, JSON Lines, sweeps.",
+	 cmd_batch},
+	{"chain", "FILE", 1, 1,
+	 CLI_OPT(JSON) | CLI_OPT(TIMEOUT) | CLI_OPT(KEEP_GOING) |
+	 CLI_OPT(DOWNLOAD) | CLI_OPT(OVERWRITE),
+	 "Run workflows one after the other and hand images on.", cmd_chain},
 	{"mcp", "", 0, 0, 0,
 	 "Serve MCP on stdin and stdout, for an agent or an IDE.", cmd_mcp},
 	{"status", "", 0, 0, CLI_OPT(JSON),
