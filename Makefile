@@ -25,16 +25,16 @@ MAKEFLAGS += --no-builtin-rules
 # --- inventory ---------------------------------------------------------------
 # One line a module; dependencies go common <- ipc <- supervisor, workers.
 
-COMMON := backoff base64 batch_plan buf chain_image chain_spec clock comfy_api comfy_cancel comfy_event comfy_reply \
+COMMON := account backoff base64 batch_plan buf chain_image chain_spec clock comfy_api comfy_cancel comfy_event comfy_reply \
           config config_doc config_parse config_place config_value error \
           fd_discard fdutil http http_request job_result json_number json_parse json_span log map \
           progress progress_history progress_json progress_log \
           progress_nodes program resolve url uuid version workflow
 IPC    := channel client client_connect conn creds frame frame_queue lines listener \
           message message_build zygote
-SUPERVISOR := client_queue early eventlog hub life life_begin life_cancel \
+SUPERVISOR := admission client_queue early eventlog hub life life_begin life_cancel \
           life_end guardian notify nursery nursery_worker ops ops_query options peer polling position poster \
-          prompt_fsm queue reconcile restart_policy roles state_dir store store_checkpoint \
+          prompt_fsm queue reconcile restart_policy roles service_user state_dir store store_checkpoint \
           store_open stream subscription supervisor tell tracker upstream \
           upstream_fsm upstream_socket upstream_tls worker_proc zygote_proc
 WORKERS := worker zygote remote_file link link_http poller follow cancel execute \
@@ -55,14 +55,14 @@ SIM    := sim_main sim_options sim_loop sim_text sim_journal sim_stats \
           sim_files sim_http sim_http_prompt sim_http_files sim_http_jobs \
           sim_control sim_faults sim_emit
 
-CHECKS := backoff base64 batch batch_plan buf chain_spec clock comfy_api comfy_event comfy_reply config error fdutil http \
+CHECKS := account admission backoff base64 batch batch_plan buf chain_spec clock comfy_api comfy_event comfy_reply config error fdutil http \
           json_number json_span log map progress progress_fold replay \
           resolve url uuid workflow \
           channel client conn creds frame lines listener message \
           client_queue eventlog options prompt_fsm queue reconcile state_dir store \
           subscription tracker upstream upstream_fsm upstream_socket \
           upstream_tls \
-          restart_policy roles worker_proc zygote_wire \
+          restart_policy roles service_user worker_proc zygote_wire \
           link follow execute request bars files out progress_log \
           jsonrpc mcp_lines mcp_progress mcp_resources mcp_session tool_args tool_table
 FUZZERS := comfy_event json_span lines message config url progress workflow \

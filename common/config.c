@@ -33,7 +33,7 @@ static int set_defaults(struct config *c, struct error *err)
 int config_init(struct config *c, struct error *err)
 {
 	if (set_defaults(c, err) < 0 ||
-	    config_fill_user_defaults(c, false, err) < 0) {
+	    config_fill_user_defaults(c, false, false, err) < 0) {
 		config_deinit(c);
 		return -1;
 	}
@@ -90,7 +90,7 @@ int config_load(struct config *c, const struct config_sources *src,
 {
 	if (set_defaults(c, err) < 0 || config_load_files(c, src, err) < 0 ||
 	    load_env(c, err) < 0 || load_flags(c, src, err) < 0 ||
-	    config_fill_user_defaults(c, src->daemon, err) < 0) {
+	    config_fill_user_defaults(c, src->system, src->daemon, err) < 0) {
 		config_deinit(c);
 		return -1;
 	}

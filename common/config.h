@@ -19,6 +19,7 @@
 #define CONFIG_SYSTEM_FILE      "/etc/comfymux/comfymux.conf"
 #define CONFIG_SYSTEM_SOCKET    "/run/comfymux/comfymux.sock"
 #define CONFIG_SYSTEM_STATE_DIR "/var/lib/comfymux"
+#define CONFIG_SERVICE_USER     "comfymux"
 
 #define CONFIG_SOCKET_PATH_MAX 107 /* sun_path of Linux, less the NUL */
 #define CONFIG_FILES_MAX       2   /* files read by one config_load */
@@ -87,8 +88,11 @@ struct config_sources {
 	const char *file; /* --config; NULL: the usual places */
 	const struct config_flag *flags;
 	size_t flag_count;
-	bool daemon; /* started as the supervisor: root reads the system file
-	                only; the default socket and state_dir depend on it */
+	/* The system's service: its places are the defaults, and only the
+	 * system's file or the one named by --config is read, which nobody but
+	 * root and ourselves can have written. */
+	bool system;
+	bool daemon; /* a supervisor: its socket has to be a name that fits */
 };
 
 /* All keys at their defaults, those of a client where they depend on it;

@@ -26,8 +26,9 @@ int config_check_socket_path(const char *path, struct error *err);
 /* Index of a file's name in c->files, where it is added if need be. */
 int config_add_file(struct config *c, const char *name, unsigned *indexp,
                     struct error *err);
+/* `trusted`: -1 too if somebody else than root and ourselves can write it. */
 int config_read_file(struct config *c, const char *path, bool must_exist,
-                     struct error *err);
+                     bool trusted, struct error *err);
 
 /* config_place.c */
 
@@ -37,6 +38,7 @@ const char *config_env_get(const char *name);
 int config_load_files(struct config *c, const struct config_sources *src,
                       struct error *err);
 /* state_dir and socket where nobody has named them, and the candidates. */
-int config_fill_user_defaults(struct config *c, bool daemon, struct error *err);
+int config_fill_user_defaults(struct config *c, bool system, bool daemon,
+                              struct error *err);
 
 #endif

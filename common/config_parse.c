@@ -6,8 +6,11 @@
  * unseen), so lines are looked at before it gets them.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <ini.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/config_impl.h"
@@ -188,15 +191,41 @@ int config_parse(struct config *c, const char *text, size_t len,
 	                 ps.err.text);
 }
 
+/* What steers the service must not have been written by one whom it serves:
+ * neither the text nor, by way of it, the user that the service becomes. */
+static int check_owner(int fd, const char *path, struct error *err)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return error_set_errno(err, errno, "cannot look at %s", path);
+	if (st.st_uid != 0 && st.st_uid != geteuid())
+		return error_set(err, ERR_CONFIG,
+		                 "%s belongs to user %u; a service reads only "
+		                 "what belongs to root: chown root %s",
+		                 path, (unsigned)st.st_uid, path);
+	/* /dev/null may be written by all. */
+	if (!S_ISCHR(st.st_mode) && (st.st_mode & (S_IWGRP | S_IWOTH)))
+		return error_set(err, ERR_CONFIG,
+		                 "%s can be written by others than its owner: "
+		                 "chmod go-w %s",
+		                 path, path);
+	return 0;
+}
+
 /* A file of the usual places may be missing, but not unreadable: a setting
  * that silently isn't there is worse than an error. */
 int config_read_file(struct config *c, const char *path, bool must_exist,
-                     struct error *err)
+                     bool trusted, struct error *err)
 {
+	cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	cleanup_free char *text = NULL;
-	size_t len;
-	int r = fd_read_file(path, CONFIG_FILE_MAX, &text, &len);
+	size_t len = 0;
+	int r;
 
+	if (fd >= 0 && trusted && check_owner(fd, path, err) < 0)
+		return -1;
+	r = fd < 0 ? -errno : fd_read_all(fd, CONFIG_FILE_MAX, &text, &len);
 	if (r == 0)
 		return config_parse(c, text, len, path, err);
 	if (!must_exist && (r == -ENOENT || r == -ENOTDIR))

@@ -161,10 +161,9 @@ static int fill_socket(struct config *c, bool system, bool daemon,
 	return daemon ? config_check_socket_path(c->socket, err) : 0;
 }
 
-int config_fill_user_defaults(struct config *c, bool daemon, struct error *err)
+int config_fill_user_defaults(struct config *c, bool system, bool daemon,
+                              struct error *err)
 {
-	bool system = daemon && geteuid() == 0;
-
 	if (fill_state_dir(c, system, err) < 0 ||
 	    fill_socket(c, system, daemon, err) < 0)
 		return -1;
@@ -177,12 +176,13 @@ int config_load_files(struct config *c, const struct config_sources *src,
 	cleanup_free char *own = NULL;
 
 	if (src->file)
-		return config_read_file(c, src->file, true, err);
-	if (config_read_file(c, CONFIG_SYSTEM_FILE, false, err) < 0)
+		return config_read_file(c, src->file, true, src->system, err);
+	if (config_read_file(c, CONFIG_SYSTEM_FILE, false, src->system, err) <
+	    0)
 		return -1;
 	/* What root's home holds must not steer the service. */
-	if (src->daemon && geteuid() == 0)
+	if (src->system)
 		return 0;
 	own = user_path("XDG_CONFIG_HOME", ".config", FILE_NAME);
-	return own ? config_read_file(c, own, false, err) : 0;
+	return own ? config_read_file(c, own, false, false, err) : 0;
 }

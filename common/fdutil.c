@@ -118,13 +118,17 @@ ssize_t fd_recv(int sock, void *data, size_t len, int fds[FD_PASS_MAX],
 int fd_read_file(const char *path, size_t max, char **datap, size_t *lenp)
 {
 	cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+
+	return fd < 0 ? -errno : fd_read_all(fd, max, datap, lenp);
+}
+
+int fd_read_all(int fd, size_t max, char **datap, size_t *lenp)
+{
 	cleanup_free char *data = NULL;
 	size_t len = 0, cap = 0;
 	char *bigger;
 	ssize_t n;
 
-	if (fd < 0)
-		return -errno;
 	if (max > SSIZE_MAX - 1)
 		max = SSIZE_MAX - 1;
 	for (;;) {

@@ -34,6 +34,8 @@ void fd_discard(const int *fds, size_t n);
 /* Whole file read, at most `max` bytes; *datap is the caller's to free and
  * NUL-terminated. 0, -EFBIG past max, or a negative errno. */
 int fd_read_file(const char *path, size_t max, char **datap, size_t *lenp);
+/* The same of an open one, from where it stands. */
+int fd_read_all(int fd, size_t max, char **datap, size_t *lenp);
 /* Writes `path` atomically: temporary name in the same directory, fsync,
  * rename. 0 or a negative errno. */
 int fd_write_file(const char *path, const void *data, size_t len, mode_t mode);

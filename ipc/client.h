@@ -19,8 +19,6 @@
 struct ev_loop;
 struct client;
 
-#define CLIENT_SERVICE_USER "comfymux"
-
 #define CLIENT_REQUESTS_MAX 4096        /* without a reply, at once */
 #define CLIENT_QUOTA        (64u << 20) /* bytes queued towards the server */
 #define CLIENT_TIMEOUT_MS   60000       /* default patience for a reply */
@@ -64,7 +62,7 @@ typedef void client_reply_cb(void *user, const struct incoming *in,
  * again for CLIENT_CONNECT_MS. Returns a descriptor, or -1: ERR_UNREACHABLE if
  * none answers (names every path tried), ERR_CONFIG for a path that is too
  * long, ERR_DENIED for a permission problem or a server that is neither root,
- * nor oneself, nor the user CLIENT_SERVICE_USER. `pathp` (may be NULL) gets a
+ * nor oneself, nor the service's user (key user). `pathp` (may be NULL) gets a
  * copy of the path that answered, the caller's to free. */
 int client_connect(const struct config *cfg, char **pathp, struct error *err);
 /* The same without waiting: a server that has no room just now is

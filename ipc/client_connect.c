@@ -5,7 +5,6 @@
 #include "ipc/client.h"
 
 #include <errno.h>
-#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -13,14 +12,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/account.h"
 #include "common/buf.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "ipc/creds.h"
 #include "ipc/listener.h"
 
-#define RETRY_MS   10
-#define PASSWD_MAX (64u << 10) /* bytes of an entry of the user database */
+#define RETRY_MS 10
 
 /* A blocking connect() would wait for as long as the server has no room for
  * one more connection; a non-blocking one says EAGAIN. */
@@ -40,37 +39,25 @@ static int connect_patiently(int fd, const struct sockaddr_un *sa,
 	return 0;
 }
 
-/* The service's user; false if there is none. */
-static bool is_service_user(uid_t uid)
-{
-	struct passwd entry, *found = NULL;
-	char *space = malloc(PASSWD_MAX);
-	bool is;
-
-	is = space &&
-	     getpwnam_r(CLIENT_SERVICE_USER, &entry, space, PASSWD_MAX,
-	                &found) == 0 &&
-	     found && found->pw_uid == uid;
-	free(space);
-	return is;
-}
-
 /* Anybody can make a socket in /tmp and call it a supervisor. */
-static int check_server(int fd, const char *path, struct error *err)
+static int check_server(const struct config *cfg, int fd, const char *path,
+                        struct error *err)
 {
 	struct creds creds;
-	uid_t uid;
+	uid_t uid, service;
 
 	if (creds_get(&creds, fd, err) < 0)
 		return error_prefix(err, "%s", path);
 	uid = creds.uid;
 	creds_deinit(&creds);
-	if (uid == 0 || uid == geteuid() || is_service_user(uid))
+	if (uid == 0 || uid == geteuid() ||
+	    (account_find_user(cfg->user, &service, NULL, NULL) == 0 &&
+	     uid == service))
 		return 0;
 	return error_set(err, ERR_DENIED,
 	                 "%s is served by user %u, who is neither root, nor "
-	                 "yourself, nor the user %s; not connecting",
-	                 path, (unsigned)uid, CLIENT_SERVICE_USER);
+	                 "yourself, nor the user %s (key user); not connecting",
+	                 path, (unsigned)uid, cfg->user);
 }
 
 static int explain(int errnum, const char *path, unsigned patience_ms,
@@ -102,7 +89,8 @@ static int explain(int errnum, const char *path, unsigned patience_ms,
 	}
 }
 
-static int try_path(const char *path, unsigned patience_ms, struct error *err)
+static int try_path(const struct config *cfg, const char *path,
+                    unsigned patience_ms, struct error *err)
 {
 	struct sockaddr_un sa = {.sun_family = AF_UNIX};
 	cleanup_close int fd = -1;
@@ -120,7 +108,7 @@ static int try_path(const char *path, unsigned patience_ms, struct error *err)
 	r = connect_patiently(fd, &sa, patience_ms);
 	if (r < 0)
 		return explain(-r, path, patience_ms, err);
-	if (check_server(fd, path, err) < 0)
+	if (check_server(cfg, fd, path, err) < 0)
 		return -1;
 	return steal_fd(&fd);
 }
@@ -136,7 +124,7 @@ static int connect_to_any(const struct config *cfg, unsigned patience_ms,
 
 	for (size_t i = 0;
 	     (path = config_socket_candidate(cfg, i, &is_explicit)); i++) {
-		fd = try_path(path, patience_ms, &why);
+		fd = try_path(cfg, path, patience_ms, &why);
 		if (fd >= 0) {
 			if (!pathp || (*pathp = strdup(path)))
 				return fd;

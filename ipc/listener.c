@@ -322,6 +322,24 @@ int listener_init(struct listener *l, const char *path, mode_t mode,
 	return -1;
 }
 
+int listener_give(struct listener *l, uid_t uid, gid_t gid, struct error *err)
+{
+	if (lchown(l->path, uid, gid) == 0)
+		return 0;
+	return error_set_errno(err, errno,
+	                       "cannot give the socket %s to user "
+	                       "%u",
+	                       l->path, (unsigned)uid);
+}
+
+int listener_renew(struct listener *l, struct error *err)
+{
+	if (listen(l->fd, LISTENER_BACKLOG) == 0)
+		return 0;
+	return error_set_errno(err, errno, "cannot set up the socket %s",
+	                       l->path);
+}
+
 int listener_adopt(struct listener *l, int fd)
 {
 	int r;
@@ -367,7 +385,7 @@ static void remove_name(const struct listener *l)
 		         strerror(-r));
 	} else if (lstat(l->path, &st) == 0 && st.st_dev == l->dev &&
 	           st.st_ino == l->ino && unlink(l->path) < 0) {
-		log_warn("listener", "cannot remove %s: %s", l->path,
+		log_info("listener", "%s is left behind: %s", l->path,
 		         strerror(errno));
 	}
 	(void)close(dir_fd);

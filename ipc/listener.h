@@ -35,6 +35,11 @@ struct listener {
  * they take turns by flock() on the directory. */
 int listener_init(struct listener *l, const char *path, mode_t mode,
                   struct error *err);
+/* The file is the user's from now on; as root, in a directory of root's. */
+int listener_give(struct listener *l, uid_t uid, gid_t gid, struct error *err);
+/* Clients are told who the process was when it last said that it listens; for
+ * one that has become somebody else. */
+int listener_renew(struct listener *l, struct error *err);
 /* Takes over a listening descriptor (socket activation); never unlinked. 0 or
  * a negative errno; `fd` is taken in any case. */
 int listener_adopt(struct listener *l, int fd);

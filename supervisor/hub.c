@@ -54,13 +54,6 @@ static int check_room(struct hub *h, const struct creds *creds,
 	return 0;
 }
 
-static bool is_operator(const struct supervisor *sv, const struct creds *creds)
-{
-	return creds->uid == 0 || creds->uid == sv->uid ||
-	       (sv->has_operator_group &&
-	        creds_in_group(creds, sv->operator_gid));
-}
-
 static void let_in(struct hub *h, int fd_)
 {
 	cleanup_close int fd = fd_;
@@ -72,8 +65,9 @@ static void let_in(struct hub *h, int fd_)
 		turn_away(h, fd, &err);
 		return;
 	}
-	operator_ = is_operator(h->sv, &creds);
-	if (check_room(h, &creds, operator_, &err) < 0) {
+	operator_ = admission_is_operator(&h->sv->admission, &creds);
+	if (admission_check(&h->sv->admission, &creds, &err) < 0 ||
+	    check_room(h, &creds, operator_, &err) < 0) {
 		turn_away(h, fd, &err);
 		creds_deinit(&creds);
 		return;
@@ -196,12 +190,23 @@ void hub_sweep(struct hub *h, int64_t now_ms)
 
 /* --- beginning and end ---------------------------------------------------- */
 
+int hub_make_socket(struct hub *h, struct supervisor *sv, struct error *err)
+{
+	if (listener_init(&h->listener, sv->cfg.socket, sv->socket_mode, err) <
+	    0)
+		return -1;
+	return listener_give(&h->listener, sv->user.uid, sv->user.gid, err);
+}
+
 /* systemd's socket, if it made one, else our own. */
 static int open_door(struct hub *h, struct error *err)
 {
 	const struct supervisor *sv = h->sv;
 	int fd, r;
 
+	/* Made before: clients are to see who serves it now. */
+	if (h->listener.fd >= 0)
+		return listener_renew(&h->listener, err);
 	if (notify_take_socket(sv->cfg.socket, &fd, err) < 0)
 		return -1;
 	if (fd < 0)
@@ -215,7 +220,7 @@ static int open_door(struct hub *h, struct error *err)
 int hub_init(struct hub *h, struct supervisor *sv, struct error *err)
 {
 	*h = (struct hub){.sv = sv,
-	                  .listener = LISTENER_NULL,
+	                  .listener = h->listener,
 	                  .budget = {.max = HUB_LINES_BYTES_MAX},
 	                  .next_peer = 1};
 	list_init(&h->peers);
@@ -262,8 +267,10 @@ bool hub_drained(const struct hub *h)
 
 void hub_deinit(struct hub *h)
 {
-	if (!h->sv)
+	if (!h->sv) {
+		listener_deinit(&h->listener);
 		return;
+	}
 	hub_close_door(h);
 	while (!list_empty(&h->peers))
 		peer_close(list_first(&h->peers, struct peer, link), NULL);

@@ -104,6 +104,9 @@ struct hub {
 	int64_t idle_since_ms; /* no clients; only while peer_count is 0 */
 };
 
+/* The socket alone, for a place where only root can make it. It belongs to the
+ * service's user; nobody is let in yet. */
+int hub_make_socket(struct hub *h, struct supervisor *sv, struct error *err);
 int hub_init(struct hub *h, struct supervisor *sv, struct error *err);
 /* Accepts no more, and takes the socket's name away. */
 void hub_close_door(struct hub *h);

@@ -119,7 +119,7 @@ int main(int argc, char **argv)
 	src = options_sources(&o);
 	if (config_load(&cfg, &src, &err) < 0)
 		return fail(STATUS_USAGE, &err);
-	if (supervisor_check(&cfg, &err) < 0)
+	if (supervisor_check(&cfg, &o, &err) < 0)
 		status = fail(STATUS_USAGE, &err);
 	else if (o.action == OPTIONS_CHECK_CONFIG)
 		status = print("the configuration is fine\n");

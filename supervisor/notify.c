@@ -37,6 +37,11 @@ static int refuse(int count, struct error *err, const char *why,
 	                 why, path);
 }
 
+bool notify_has_socket(void)
+{
+	return sd_listen_fds(0) > 0;
+}
+
 int notify_take_socket(const char *path, int *fdp, struct error *err)
 {
 	int n = sd_listen_fds(1), r;

@@ -9,6 +9,7 @@
 #define SUPERVISOR_NOTIFY_H
 
 #include <ev.h>
+#include <stdbool.h>
 
 #include "common/error.h"
 
@@ -20,6 +21,8 @@ struct notify {
 	ev_timer watchdog; /* not active if systemd watches nobody */
 };
 
+/* Whether one was handed over; it is taken when it is needed. */
+bool notify_has_socket(void);
 /* The listening socket that was handed over (LISTEN_FDS): *fdp is the caller's
  * then, else -1. It must be the one that `path` names; any other, or more than
  * one, is ERR_CONFIG. The environment is cleaned of it. */

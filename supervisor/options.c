@@ -8,7 +8,9 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "common/account.h"
 #include "common/macros.h"
 
 const char options_help[] =
@@ -27,6 +29,7 @@ const char options_help[] =
 	"                     start it again after a crash\n"
 	"  --pidfile PATH     with --daemon: file for the pids of parent and\n"
 	"                     supervisor\n"
+	"  --user NAME        whom to become when started as root\n"
 	"  --check-config     check the configuration and exit\n"
 	"  --autostarted      leave after idle_exit_s without clients and\n"
 	"                     prompts\n"
@@ -44,10 +47,9 @@ const char options_help[] =
 static const struct {
 	const char *flag, *key;
 } key_flags[] = {
-	{"--comfyui", "comfyui"},
-	{"--socket", "socket"},
-	{"--state-dir", "state_dir"},
-	{"--log-level", "log_level"},
+	{"--comfyui", "comfyui"},     {"--socket", "socket"},
+	{"--state-dir", "state_dir"}, {"--log-level", "log_level"},
+	{"--user", "user"},
 };
 _Static_assert(ARRAY_SIZE(key_flags) <= OPTIONS_FLAGS_MAX, "room for each");
 
@@ -164,6 +166,20 @@ static int take_arg(struct options *o, struct args *a, const char *arg,
 	                 "\"%s\" is not an option; --help lists them", arg);
 }
 
+/* Root's, and that of the user that root's becomes. One that was started for
+ * a user is his, root's too: it reads his file. */
+static bool is_system(const struct options *o)
+{
+	uid_t service;
+
+	if (o->autostarted)
+		return false;
+	return geteuid() == 0 ||
+	       (account_find_user(CONFIG_SERVICE_USER, &service, NULL, NULL) ==
+	                0 &&
+	        service == geteuid());
+}
+
 int options_parse(struct options *o, int argc, char **argv, struct error *err)
 {
 	struct args a = {.argc = argc, .next = 1, .argv = argv};
@@ -183,6 +199,7 @@ int options_parse(struct options *o, int argc, char **argv, struct error *err)
 		return error_set(err, ERR_CONFIG,
 		                 "--daemon returns when it is ready; it takes "
 		                 "no --ready-fd");
+	o->system = is_system(o);
 	return 0;
 }
 
@@ -192,9 +209,8 @@ struct config_sources options_sources(const struct options *o)
 		.file = o->config_file,
 		.flags = o->flags,
 		.flag_count = o->flag_count,
-		/* One that was started for a user is his, root's too: it reads
-	         * his file. */
-		.daemon = !o->autostarted,
+		.system = o->system,
+		.daemon = true,
 	};
 
 	return s;

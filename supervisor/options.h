@@ -27,6 +27,7 @@ struct options {
 	bool daemon;      /* into the background, see guardian.h */
 	bool guarded;     /* started by such a one */
 	bool keep_stderr; /* the log goes there by wish; set by main.c */
+	bool system;      /* the system's service, not somebody's own */
 	int ready_fd;     /* a newline is written there when it listens; -1 */
 	const char *pidfile; /* NULL: none */
 };

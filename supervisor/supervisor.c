@@ -5,7 +5,6 @@
 #include "supervisor/supervisor.h"
 
 #include <errno.h>
-#include <grp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,43 +21,55 @@
 #include "supervisor/poster.h"
 #include "supervisor/stream.h"
 
-#define OTHERS_BITS 0066 /* of the socket's mode: others may connect */
 #define STOP_POLL_S 0.02
 #define URL_ROOM    (2 * (size_t)URL_TEXT_MAX)
 /* Of an event line; the rest is the data's. */
 #define PROGRESS_ROOM ((size_t)LINE_MAX_BYTES / 4 * 3)
 #define HTTP_IDLE_MS  15000 /* kept-alive connections are closed after it */
-#define MODE_SYSTEM   0666
+#define MODE_SHARED   0666
 #define MODE_OWN      0600
 #define FDS_BESIDE    64 /* descriptors that are no client's */
 
 /* --- settings ------------------------------------------------------------- */
 
-static int find_group(const char *name, gid_t *gidp, struct error *err)
+/* Whom we are to be, and whom we are to serve. */
+static int find_people(struct service_user *u, struct admission *a,
+                       const struct config *cfg, const struct options *o,
+                       struct error *err)
 {
-	struct group *g;
-
-	errno = 0;
-	/* No thread runs yet. */
-	/* cppcheck-suppress getgrnamCalled */
-	g = getgrnam(name);
-	if (!g)
-		return error_set(err, ERR_CONFIG,
-		                 "operator_group: there is no group \"%s\"",
-		                 name);
-	*gidp = g->gr_gid;
-	return 0;
+	*a = (struct admission){0};
+	if (service_user_find(u, cfg, !o->system, err) < 0 ||
+	    admission_init(a, cfg, u->uid, u->shared, err) < 0)
+		return -1;
+	/* Told by `user = root`, it may. */
+	if (u->uid != 0 || !admission_has_others(a) ||
+	    config_origin_of(cfg, "user") != CONFIG_DEFAULT)
+		return 0;
+	return error_set(err, ERR_CONFIG,
+	                 "root's own supervisor serves nobody else: name a "
+	                 "user to become by the key user, or let nobody in");
 }
 
-int supervisor_check(const struct config *cfg, struct error *err)
+static int check_people(const struct config *cfg, const struct options *o,
+                        struct error *err)
+{
+	struct service_user u;
+	struct admission a;
+	int r = find_people(&u, &a, cfg, o, err);
+
+	service_user_deinit(&u);
+	admission_deinit(&a);
+	return r;
+}
+
+int supervisor_check(const struct config *cfg, const struct options *o,
+                     struct error *err)
 {
 	struct url url;
-	gid_t gid;
 
 	if (url_parse(&url, cfg->comfyui, err) < 0)
 		return error_prefix(err, "comfyui");
-	if (cfg->operator_group[0] != '\0' &&
-	    find_group(cfg->operator_group, &gid, err) < 0)
+	if (check_people(cfg, o, err) < 0)
 		return -1;
 	if (log_level_from_name(cfg->log_level) < 0)
 		return error_set(err, ERR_CONFIG,
@@ -68,34 +79,21 @@ int supervisor_check(const struct config *cfg, struct error *err)
 	return 0;
 }
 
-static mode_t socket_mode(const struct config *cfg)
-{
-	if (cfg->socket_mode != 0)
-		return (mode_t)cfg->socket_mode;
-	return geteuid() == 0 || strcmp(cfg->socket, CONFIG_SYSTEM_SOCKET) == 0
-	               ? MODE_SYSTEM
-	               : MODE_OWN;
-}
-
 static int settle(struct supervisor *sv, struct error *err)
 {
 	int r;
 
-	if (supervisor_check(&sv->cfg, err) < 0 ||
+	if (find_people(&sv->user, &sv->admission, &sv->cfg, sv->options, err) <
+	            0 ||
 	    url_parse(&sv->url, sv->cfg.comfyui, err) < 0)
 		return -1;
 	buf_init(&sv->url_text, URL_ROOM);
 	if (url_http(&sv->url, &sv->url_text) != 0)
 		return error_set_nomem(err, "URL");
-	sv->uid = geteuid();
-	if (sv->cfg.operator_group[0] != '\0') {
-		sv->has_operator_group = true;
-		if (find_group(sv->cfg.operator_group, &sv->operator_gid, err) <
-		    0)
-			return -1;
-	}
-	sv->socket_mode = socket_mode(&sv->cfg);
-	sv->single_user = (sv->socket_mode & OTHERS_BITS) == 0;
+	sv->single_user = !admission_has_others(&sv->admission);
+	sv->socket_mode = (mode_t)sv->cfg.socket_mode;
+	if (sv->socket_mode == 0)
+		sv->socket_mode = sv->single_user ? MODE_OWN : MODE_SHARED;
 	r = uuid_new(sv->epoch);
 	return r < 0 ? error_set_errno(err, r, "cannot make an epoch") : 0;
 }
@@ -119,6 +117,18 @@ static void raise_limit(const struct supervisor *sv)
 	l.rlim_cur = want;
 	if (setrlimit(RLIMIT_NOFILE, &l) < 0)
 		log_warn("supervisor", "setrlimit: %s", strerror(errno));
+}
+
+/* What needs root, if we are; then we are it no more. */
+static int give_up_root(struct supervisor *sv, struct error *err)
+{
+	if (service_user_make_places(&sv->user, &sv->cfg, err) < 0)
+		return -1;
+	if (!notify_has_socket() &&
+	    service_user_needs_socket(&sv->user, &sv->cfg) &&
+	    hub_make_socket(&sv->hub, sv, err) < 0)
+		return -1;
+	return service_user_become(&sv->user, err);
 }
 
 /* --- ComfyUI -------------------------------------------------------------- */
@@ -240,12 +250,14 @@ static void on_save(struct ev_loop *loop, ev_timer *w, int revents)
 	(void)life_save(w->data);
 }
 
-static int load_fresh(struct config *fresh, const struct config_sources *src,
+static int load_fresh(struct config *fresh, const struct options *o,
                       struct error *err)
 {
-	if (config_load(fresh, src, err) < 0)
+	struct config_sources src = options_sources(o);
+
+	if (config_load(fresh, &src, err) < 0)
 		return -1;
-	if (supervisor_check(fresh, err) == 0)
+	if (supervisor_check(fresh, o, err) == 0)
 		return 0;
 	config_deinit(fresh);
 	return -1;
@@ -266,13 +278,12 @@ static void tell_ignored(struct buf *ignored)
 
 void supervisor_reload(struct supervisor *sv)
 {
-	struct config_sources src = options_sources(sv->options);
 	struct error err = ERROR_NULL;
 	struct buf ignored = BUF_INIT(4096);
 	struct config fresh;
 
 	notify_reloading();
-	if (load_fresh(&fresh, &src, &err) < 0) {
+	if (load_fresh(&fresh, sv->options, &err) < 0) {
 		log_error("supervisor",
 		          "configuration not read again, it stays as it was: "
 		          "%s",
@@ -439,6 +450,8 @@ int supervisor_init(struct supervisor *sv, const struct options *o,
 	if (settle(sv, err) < 0)
 		goto fail;
 	raise_limit(sv);
+	if (give_up_root(sv, err) < 0)
+		goto fail;
 	if (open_parts(sv, err) < 0)
 		goto fail;
 	start_watchers(sv);
@@ -457,7 +470,7 @@ static void tell_ready(struct supervisor *sv)
 	         sv->cfg.socket, (int)sv->url_text.len, sv->url_text.data,
 	         sv->cfg.state_dir, sv->single_user ? "one" : "several",
 	         comfymux_version);
-	if (sv->uid == 0)
+	if (sv->user.uid == 0)
 		log_info("supervisor",
 		         "running as root, which nothing here needs");
 	notify_ready(&sv->notify, sv->loop);
@@ -519,6 +532,8 @@ void supervisor_deinit(struct supervisor *sv)
 	buf_deinit(&sv->progress);
 	buf_deinit(&sv->line);
 	buf_deinit(&sv->url_text);
+	admission_deinit(&sv->admission);
+	service_user_deinit(&sv->user);
 	config_deinit(&sv->cfg);
 	ev_loop_destroy(sv->loop);
 }

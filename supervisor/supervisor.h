@@ -16,6 +16,7 @@
 #include "common/http.h"
 #include "common/resolve.h"
 #include "common/url.h"
+#include "supervisor/admission.h"
 #include "supervisor/counters.h"
 #include "supervisor/early.h"
 #include "supervisor/hub.h"
@@ -23,6 +24,7 @@
 #include "supervisor/nursery.h"
 #include "supervisor/options.h"
 #include "supervisor/reconcile.h"
+#include "supervisor/service_user.h"
 #include "supervisor/state_dir.h"
 #include "supervisor/store.h"
 #include "supervisor/tracker.h"
@@ -80,9 +82,8 @@ struct supervisor {
 	struct url url;
 	struct buf url_text;
 	char epoch[UUID_LEN + 1];
-	uid_t uid;
-	gid_t operator_gid;
-	bool has_operator_group;
+	struct service_user user; /* whom we are */
+	struct admission admission;
 	mode_t socket_mode;
 	/* Only one uid can connect: no turns, everything is posted at once. */
 	bool single_user;
@@ -142,7 +143,8 @@ int supervisor_init(struct supervisor *sv, const struct options *o,
 void supervisor_run(struct supervisor *sv);
 void supervisor_deinit(struct supervisor *sv);
 /* What can be said of a configuration without acting on it. */
-int supervisor_check(const struct config *cfg, struct error *err);
+int supervisor_check(const struct config *cfg, const struct options *o,
+                     struct error *err);
 
 /* Reads the configuration again (SIGHUP). */
 void supervisor_reload(struct supervisor *sv);

@@ -472,9 +472,42 @@ START_TEST(candidates)
 }
 END_TEST
 
+/* What steers the service is root's, or its own. */
+START_TEST(a_file_that_others_can_write)
+{
+	struct config_sources src = {.daemon = true, .system = true};
+	const char *path = below(home, "mine.conf");
+	struct error err = ERROR_NULL;
+	struct config c;
+
+	src.file = path;
+	write_text(path, "retain_s = 61\n");
+	ck_assert_int_eq(chmod(path, 0644), 0);
+	ck_assert_int_eq(config_load(&c, &src, &err), 0);
+	config_deinit(&c);
+	for (mode_t bit = 0002; bit <= 0020; bit *= 8) {
+		ck_assert_int_eq(chmod(path, 0644 | bit), 0);
+		ck_assert_int_eq(config_load(&c, &src, &err), -1);
+		ck_assert_int_eq(err.code, ERR_CONFIG);
+		ck_assert_ptr_nonnull(strstr(err.text, "chmod go-w"));
+		ck_assert_ptr_nonnull(strstr(err.text, path));
+	}
+	src.system = false;
+	ck_assert_int_eq(config_load(&c, &src, &err), 0);
+	config_deinit(&c);
+	if (geteuid() != 0)
+		return;
+	src.system = true;
+	ck_assert_int_eq(chmod(path, 0644), 0);
+	ck_assert_int_eq(chown(path, 12345, 0), 0);
+	ck_assert_int_eq(config_load(&c, &src, &err), -1);
+	ck_assert_ptr_nonnull(strstr(err.text, "belongs to user 12345"));
+}
+END_TEST
+
 START_TEST(places_of_a_daemon)
 {
-	struct config_sources src = {.daemon = true};
+	struct config_sources src = {.daemon = true, .system = geteuid() == 0};
 	char runtime[64];
 	struct config c;
 
@@ -679,6 +712,7 @@ static Suite *config_suite(void)
 	tcase_add_test(t, bad_flags_and_environment);
 	tcase_add_test(t, relative_paths_of_flags);
 	tcase_add_test(t, candidates);
+	tcase_add_test(t, a_file_that_others_can_write);
 	tcase_add_test(t, places_of_a_daemon);
 	tcase_add_test(t, home_from_the_user_database);
 	tcase_add_test(t, reload);

@@ -134,7 +134,8 @@ class World:
         log = open(self.rig.path("comfymuxd.log"), "ab")
         self.supervisor = self.spawn(
             [os.path.join(rig.BIN, "comfymuxd"), "--socket", self.rig.socket, "--state-dir",
-             self.rig.state, "--comfyui", self.url],
+             self.rig.state, "--comfyui", self.url,
+             *(["--user", "root"] if os.geteuid() == 0 else [])],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log)
         log.close()
         self.expected_down.discard("comfymuxd")

@@ -21,6 +21,7 @@ import unittest
 
 from simlib import Sim
 
+SERVICE_UID = 12999  # whom a shared supervisor started as root becomes
 PATIENCE = 20.0  # seconds before a test gives up on anything
 
 
@@ -174,6 +175,8 @@ class Daemon:
                  connected=True, env=None, wrapper=()):
         self.own_dir = directory is None
         self.dir = directory or tempfile.mkdtemp(prefix="cmx-")
+        if self.own_dir and os.geteuid() == 0:
+            os.chmod(self.dir, 0o755)  # the service's user has to reach it
         self.socket = os.path.join(self.dir, "s")
         self.state = os.path.join(self.dir, "state")
         self.log_path = os.path.join(self.dir, "log")
@@ -322,7 +325,13 @@ class Case(unittest.TestCase):
         """`shared`: for several users, as a system service is."""
         url = sim if isinstance(sim, str) else sim.url
         config = dict(config or {})
-        config.setdefault("socket_mode", "0666" if shared else "0600")
+        if shared:
+            config.setdefault("allow_users", "*")
+        if os.geteuid() == 0:
+            config.setdefault("user", SERVICE_UID if shared else 0)
+            config.setdefault("group", SERVICE_UID if shared else 0)
+        if not shared:
+            config.setdefault("socket_mode", "0600")
         d = Daemon(url, *options, config=config, **kw)
         self.addCleanup(self.end, d)
         return d

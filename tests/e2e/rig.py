@@ -106,7 +106,13 @@ class Rig:
         self.sim_port = int(self.sim_url.rsplit(":", 1)[1])
         return sim
 
-    def start_daemon(self, *args, wait=True, connected=True):
+    def start_daemon(self, *args, wait=True, connected=True, shared=False):
+        """`shared`: for all users. Started as root it stays root: what becomes
+        of that is test_identity's."""
+        if shared:
+            args = ("--config", self.write("shared.conf", "user = root\nallow_users = *\n"), *args)
+        elif os.geteuid() == 0:
+            args = ("--user", "root", *args)
         daemon = self.start("comfymuxd", "--socket", self.socket, "--state-dir", self.state,
                             "--comfyui", self.sim_url, *args)
         if wait:

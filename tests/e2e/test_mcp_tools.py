@@ -1318,9 +1318,8 @@ class Tenants(Case):
     def setUp(self):
         super().setUp()
         os.chmod(self.rig.dir, 0o777)
-        self.config(socket_mode="0666")
         self.rig.start_sim()
-        self.supervisor = self.daemon()
+        self.supervisor = self.daemon(shared=True)
         self.ann, self.bob = (self.tools("2025-11-25", user=uid, group=uid, extra_groups=[], sock=True)
                               for uid in (12001, 12002))
 

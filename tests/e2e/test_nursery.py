@@ -145,9 +145,9 @@ class NurseryCase(unittest.TestCase):
         self.daemon = None
         self.seen = set()
 
-    def begin(self, *args):
+    def begin(self, *args, **kwargs):
         self.rig.start_sim()
-        self.daemon = self.rig.start_daemon(*args)
+        self.daemon = self.rig.start_daemon(*args, **kwargs)
 
     def end_orphans(self):
         """Workers outlive a killed supervisor and keeper only if something is
@@ -580,7 +580,7 @@ class Restarts(NurseryCase):
         self.completed(run)
 
     def test_restart_workers(self):
-        self.begin()
+        self.begin(shared=True)
         run = self.running(steps=200)
         idle = self.keeper()
         _, channel = idle.attach()
@@ -712,7 +712,7 @@ class Attach(NurseryCase):
     def test_session_of_another_user(self):
         if os.getuid() != 0:
             self.skipTest("needs root to pose as others")
-        self.begin()
+        self.begin(shared=True)
         k = self.keeper()
         result, _ = k.attach()
         os.chmod(self.rig.dir, 0o755)

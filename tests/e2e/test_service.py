@@ -134,6 +134,8 @@ class Service(unittest.TestCase):
     def configure(self, **more):
         keys = {"comfyui": self.rig.sim_url, "socket": self.rig.socket,
                 "state_dir": self.root + "/var/lib/comfymux"}
+        if os.geteuid() == 0:
+            keys["user"] = "root"  # what else may be is test_identity's
         keys.update(more)
         with open(self.conf, "w") as f:
             f.write("".join("%s = %s\n" % item for item in keys.items()))

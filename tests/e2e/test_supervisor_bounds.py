@@ -501,7 +501,7 @@ class Starting(Case):
         d.configure({"log_level": "debug", "max_clients": 9,
                      "request_timeout_ms": 700})
         d.proc.send_signal(signal.SIGHUP)
-        d.until(lambda: "need a restart: socket_mode, max_clients" in d.log(), "reload")
+        d.until(lambda: "max_clients was changed and needs a restart" in d.log(), "reload")
         c = d.client()
         d.until(lambda: "debug comfymuxd" in d.log(), "debug lines")
         d.configure({"nonsense": 1})
