@@ -358,7 +358,7 @@ static int take_frame(struct channel *c, struct channel_frame *f, bool *laterp,
 
 int channel_next(struct channel *c, struct channel_frame *f, struct error *err)
 {
-	bool later;
+	bool later = false;
 	int r;
 
 	while ((r = take_frame(c, f, &later, err)) > 0 && later) {

@@ -119,6 +119,15 @@ static int check_bounds(struct supervisor *sv, const struct peer *peer,
 	return 0;
 }
 
+void life_count(struct prompt *p, struct peer *peer)
+{
+	if (p->in_flight)
+		return;
+	p->in_flight = &peer->in_flight;
+	peer->in_flight++;
+	list_append(&peer->prompts, &p->by_session);
+}
+
 /* NULL with `err` set on failure. */
 static struct prompt *create(struct supervisor *sv, struct peer *peer,
                              const struct life_submission *s,
@@ -147,9 +156,7 @@ static struct prompt *create(struct supervisor *sv, struct peer *peer,
 		return NULL;
 	}
 	p->submitted_at = a.submitted_at;
-	p->in_flight = &peer->in_flight;
-	peer->in_flight++;
-	list_append(&peer->prompts, &p->by_session);
+	life_count(p, peer);
 	return p;
 }
 

@@ -20,6 +20,64 @@
 #include "supervisor/ops.h"
 #include "supervisor/supervisor.h"
 
+/* --- how many there are --------------------------------------------------- */
+
+static bool is_news(const struct nursery *n)
+{
+	size_t more = n->attached > n->told ? n->attached - n->told
+	                                    : n->told - n->attached;
+
+	return more * NURSERY_CROWD_PART > n->told;
+}
+
+static struct frame *build_count(const struct nursery *n)
+{
+	struct event_line ev = {.event = EVENT_SESSIONS,
+	                        .t_ms = clock_epoch_ms()};
+	struct buf line = BUF_INIT(1024);
+	struct frame *f = NULL;
+	char data[64];
+	int len;
+
+	len = snprintf(data, sizeof(data), "{\"sessions\":%zu}", n->attached);
+	ev.data = span_make(data, (size_t)len);
+	if (event_build(&line, &ev) == 0)
+		f = frame_new(line.data, line.len, -1);
+	buf_deinit(&line);
+	return f;
+}
+
+static void on_crowd(struct ev_loop *loop, ev_timer *w, int revents)
+{
+	struct nursery *n = w->data;
+	struct frame *f = is_news(n) ? build_count(n) : NULL;
+	const struct session *s;
+	struct list *it;
+
+	if (!f)
+		return;
+	n->told = n->attached;
+	list_for_each (it, &n->sessions) {
+		s = list_entry(it, struct session, link);
+		if (s->keeper)
+			peer_tell(s->keeper, f, FOLD_KEEP, NULL);
+		/* A bus is told by the answer to its attach, to begin with. */
+		if (s->bus && s->bus != s->keeper && s->bus->greeted)
+			peer_tell(s->bus, f, FOLD_KEEP, NULL);
+	}
+	frame_unref(f);
+}
+
+/* Not from inside: whoever calls walks the sessions, perhaps. */
+static void count_sessions(struct nursery *n, bool one_more)
+{
+	n->attached += one_more ? 1 : (size_t)-1;
+	if (n->stopping || !is_news(n) || ev_is_active(&n->crowd))
+		return;
+	ev_timer_set(&n->crowd, NURSERY_CROWD_S, 0.);
+	ev_timer_start(n->sv->loop, &n->crowd);
+}
+
 /* --- one session ---------------------------------------------------------- */
 
 static struct session *session_new(struct nursery *n, const char *id,
@@ -56,7 +114,7 @@ static void session_free(struct session *s)
 		s->bus->session = NULL;
 	if (s->keeper) {
 		s->keeper->session = NULL;
-		n->attached--;
+		count_sessions(n, false);
 	}
 	if (s->keeper_fd >= 0)
 		(void)close(s->keeper_fd);
@@ -92,7 +150,7 @@ static void set_bus(struct session *s, struct peer *p)
 static void set_keeper(struct session *s, struct peer *p)
 {
 	s->keeper = p;
-	s->nursery->attached++;
+	count_sessions(s->nursery, true);
 	p->session = s;
 	s->uid = p->creds.uid;
 }
@@ -105,7 +163,7 @@ static void unset_keeper(struct session *s)
 	if (s->bus == s->keeper)
 		s->bus = NULL;
 	s->keeper = NULL;
-	s->nursery->attached--;
+	count_sessions(s->nursery, false);
 	s->asked = false;
 	ev_timer_stop(s->nursery->sv->loop, &s->due);
 	if (s->keeper_fd >= 0)
@@ -408,6 +466,7 @@ void nursery_stop(struct nursery *n)
 	struct session *s;
 
 	n->stopping = true;
+	ev_timer_stop(n->sv->loop, &n->crowd);
 	(void)error_set(&err, ERR_BUSY, "the supervisor is stopping");
 	list_for_each_safe (it, next, &n->sessions) {
 		s = list_entry(it, struct session, link);
@@ -437,6 +496,8 @@ int nursery_init(struct nursery *n, struct supervisor *sv, struct error *err)
 {
 	*n = (struct nursery){.sv = sv, .next_id = 1};
 	list_init(&n->sessions);
+	ev_timer_init(&n->crowd, on_crowd, 0., 0.);
+	n->crowd.data = n;
 	return zygotes_init(n, err);
 }
 
@@ -449,6 +510,7 @@ void nursery_deinit(struct nursery *n)
 	zygotes_deinit(n);
 	while ((it = list_pop(&n->sessions)))
 		session_free(list_entry(it, struct session, link));
+	ev_timer_stop(n->sv->loop, &n->crowd);
 	map_deinit(&n->by_id);
 	*n = (struct nursery){0};
 }

@@ -31,6 +31,10 @@ struct zygote_proc;
 #define NURSERY_ID_MAX      16 /* bytes of a session's id, with its NUL */
 #define NURSERY_ZYGOTES_MAX 8  /* at once: one that serves, others leaving */
 #define NURSERY_TRIES       2  /* forks for one attach, if zygotes die */
+/* Sessions are told how many there are when that has changed by an eighth, for
+ * how often they poll without a supervisor depends on it. */
+#define NURSERY_CROWD_PART 8
+#define NURSERY_CROWD_S    0.1 /* for more to come or go */
 
 enum session_host {
 	SESSION_SELF,    /* the worker's connection is the session's */
@@ -68,6 +72,8 @@ struct nursery {
 	struct list sessions; /* all, in the order of their beginning */
 	struct map by_id;
 	size_t attached; /* that have a keeper */
+	size_t told;     /* how many there are, to all of them */
+	ev_timer crowd;  /* runs when they are to be told again */
 	uint64_t next_id, generation;
 	struct zygote_proc *zygotes[NURSERY_ZYGOTES_MAX];
 	size_t zygote_count;

@@ -385,6 +385,10 @@ static int subscribe_one(struct supervisor *sv, struct peer *peer,
 		r = subscription_add(&p->subject, &peer->subscriber);
 		if (r != 0)
 			return too_many(r, err);
+		/* A worker comes back to what it, or its predecessor, had
+		 * submitted. */
+		if (peer->session)
+			life_count(p, peer);
 	}
 	reply_count(peer, req, 1);
 	tell_snapshot_soon(sv, peer, p->id);

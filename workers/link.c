@@ -280,6 +280,8 @@ static void on_client_event(void *user, const struct incoming *ev)
 	struct link_watch *w;
 
 	link_watch_quiet(l);
+	if (ev->event == EVENT_SESSIONS)
+		take_unsigned(&l->sessions, json_get(ev->data, "sessions"));
 	cursor_open(l, &c);
 	while ((w = cursor_next(l, &c))) {
 		if (w->on_event &&

@@ -101,6 +101,7 @@ class Workers(Case):
         found = self.sessions()
         self.assertEqual({s["id"] for s in found}, set(old))
         self.assertEqual({s["restarts"] for s in found}, {1})
+        wait_for(lambda: {s["in_flight"] for s in self.sessions()} == {1}, "their calls to be theirs")
         self.assertNotIn(zygote, {parent_of(s["pid"]) for s in found})
         self.gone(zygote, "the old zygote's end")
         self.rig.fault(fault="resume")

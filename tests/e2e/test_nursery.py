@@ -111,12 +111,15 @@ class Keeper:
             self.channels.append(channel)  # at whose end the worker would leave
         return reply["result"], channel
 
-    def event(self):
-        while not self.events:
+    def event(self, name="worker"):
+        while True:
+            found = [e for e in self.events if e["event"] == name]
+            if found:
+                self.events.remove(found[0])
+                return found[0]
             reply = self.line()
             if "event" in reply:
                 self.events.append(reply)
-        return self.events.pop(0)
 
     def close(self):
         self.sock.close()

@@ -44,6 +44,7 @@ static void keep_facts(struct host *h, struct json result)
 {
 	struct buf *b = h->cfg.facts;
 
+	(void)json_uint64(json_get(result, "sessions"), h->cfg.sessions);
 	buf_reset(b);
 	if (buf_append(b, result.text.p, result.text.n) < 0) {
 		log_warn("keeper",
@@ -103,6 +104,9 @@ static void on_event(void *user, const struct incoming *ev)
 	struct host *h = user;
 	int64_t pid;
 
+	if (ev->event == EVENT_SESSIONS)
+		(void)json_uint64(json_get(ev->data, "sessions"),
+		                  h->cfg.sessions);
 	if (ev->event != EVENT_WORKER)
 		return;
 	if (!json_int64(json_get(ev->data, "pid"), &pid) || pid < 0 ||

@@ -10,6 +10,7 @@
 
 #include <ev.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "common/buf.h"
@@ -45,6 +46,7 @@ struct host_config {
 	const char *comfyui; /* that the user named; NULL: none */
 	char *session;       /* HOST_SESSION_ID bytes: the id to come back to,
 	                        "" at first; filled in when granted */
+	uint64_t *sessions;  /* how many there are, as told last */
 	struct buf *facts;   /* JSON of what a worker needs to go on alone, as
 	                        told last; empty at first */
 };

@@ -5,6 +5,7 @@
 #include "workers/front/keeper.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -155,7 +156,7 @@ static void put_comfyui(struct keeper *k, struct buf *b)
 		(void)buf_append(b, told.text.p, told.text.n);
 	put_fact(b, comfyui, "address");
 	put_fact(b, comfyui, "client_id");
-	put_fact(b, facts, "sessions");
+	(void)buf_printf(b, ",\"sessions\":%" PRIu64, k->sessions);
 }
 
 static void send_hello(struct keeper *k)

@@ -60,11 +60,12 @@ struct keeper {
 	/* the supervisor */
 	struct host *host; /* NULL: no connection */
 	char session_id[HOST_SESSION_ID];
-	struct buf facts; /* that it told, see host.h */
-	int next_fd;      /* channel of the next worker; -1: none */
-	bool own_only;    /* workers of the supervisor keep dying */
-	bool answer_due;  /* the worker asked, and gets a BUS in any case */
-	ev_timer rebus;   /* the next look for one */
+	struct buf facts;  /* that it told, see host.h */
+	uint64_t sessions; /* likewise; 0: nothing was told */
+	int next_fd;       /* channel of the next worker; -1: none */
+	bool own_only;     /* workers of the supervisor keep dying */
+	bool answer_due;   /* the worker asked, and gets a BUS in any case */
+	ev_timer rebus;    /* the next look for one */
 	double rebus_s;
 	ev_io starting; /* one; active while that goes on */
 	ev_tstamp start_failed;

@@ -503,6 +503,7 @@ static int use_supervisor(struct keeper *k, int fd, struct error *err)
 		.kind = k->kc.kind,
 		.comfyui = k->kc.comfyui_named ? k->kc.cfg->comfyui : NULL,
 		.session = k->session_id,
+		.sessions = &k->sessions,
 		.facts = &k->facts,
 	};
 	bool keep = k->own_only || (k->live && k->hosted);
