@@ -362,7 +362,7 @@ lists:
 	        ,$(d)))))) $(CHECKS:%=tests/check_%) $(FUZZERS:%=tests/fuzz/fuzz_%)
 
 # --- static checks -----------------------------------------------------------
-FORMATTED = $(shell find common ipc supervisor workers tests -name '*.[ch]')
+FORMATTED = $(shell find common ipc supervisor workers tests etc -name '*.[ch]')
 SHELL_SCRIPTS = $(shell grep -lE '^\#!/bin/(ba)?sh' scripts/* .ci/* etc/init.d/* 2>/dev/null)
 PYTHON_SCRIPTS = $(shell grep -lE '^\#!.*python3' scripts/* 2>/dev/null; \
                  find tests -name '*.py')

@@ -53,10 +53,10 @@
  *
  * The library installs no signal handlers, raises no SIGPIPE, calls neither
  * exit nor abort, writes nothing to standard output or standard error, and
- * starts no processes, no supervisor either. All its descriptors are
- * close-on-exec. After fork() a client stays with the parent: in the child
- * every function that is given it fails with CMX_E_FORKED, cmx_free does
- * nothing, and the child makes clients of its own.
+ * starts no processes, no supervisor either. Its descriptors are close-on-exec,
+ * but for a pair that libcurl makes for itself. After fork() a client stays
+ * with the parent: in the child every function that is given it fails with
+ * CMX_E_FORKED, cmx_free does nothing, and the child makes clients of its own.
  *
  * ERRORS
  *
