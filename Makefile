@@ -63,7 +63,7 @@ CHECKS := account admission backoff base64 batch batch_plan buf chain_spec clock
           subscription tracker upstream upstream_fsm upstream_socket \
           upstream_tls \
           restart_policy roles service_user worker_proc zygote_wire \
-          link follow execute request bars files out progress_log \
+          lib lib_loop link follow execute request bars files out progress_log \
           jsonrpc mcp_lines mcp_progress mcp_resources mcp_session tool_args tool_table
 FUZZERS := comfy_event json_span lines message config url progress workflow \
           channel comfy_reply jsonrpc tool_args zygote
@@ -294,6 +294,9 @@ FUZZ_BINS := $(FUZZ_SRC:tests/fuzz/%.c=$(FUZZBIN)/%)
 .SECONDARY: $(call objs,$(CHECK_SRC) $(FUZZ_SRC) tests/runner.c tests/worker_fakes.c \
             tests/fuzz/driver.c)
 
+# Its names are what matters: before the archives of the same code, and libev.
+$(TESTBIN)/check_lib: $(BIN)/libcomfymux.a
+$(TESTBIN)/check_lib_loop: $(OBJ)/workers/lib/loop.o
 $(TESTBIN)/check_%: $(OBJ)/tests/check_%.o $(OBJ)/tests/runner.o \
         $(OBJ)/tests/script_server.o $(OBJ)/tests/ws_server.o \
         $(OBJ)/tests/worker_fakes.o $(TEST_LIBS)

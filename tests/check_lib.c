@@ -6,12 +6,12 @@
  * It is linked with build/libcomfymux.a, whose own names are all local.
  */
 #include <ev.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/comfymux.h"
-#include "ipc/listener.h"
 #include "tests/runner.h"
 #include "tests/worker_fakes.h"
 
@@ -143,9 +143,8 @@ START_TEST(run_in_a_foreign_loop)
 	struct seen s = {.news = 0};
 	struct cmx_task *t;
 
-	ck_assert_int_eq(cmx_start(client, WORKFLOW, 0, on_progress, on_end, &s,
-	                           &t),
-	                 0);
+	ck_assert_int_eq(
+		cmx_start(client, WORKFLOW, 0, on_progress, on_end, &s, &t), 0);
 	run_until(loop, comfy.count == 1);
 	ck_assert_str_eq(comfy.prompts[0].id, cmx_task_prompt_id(t));
 	comfy.prompts[0].state = FAKE_RUNNING;
@@ -170,9 +169,9 @@ START_TEST(rejected)
 	struct seen s = {.news = 0};
 
 	comfy.post = FAKE_POST_REJECT;
-	ck_assert_int_eq(cmx_start(client, WORKFLOW, 0, on_progress, on_end, &s,
-	                           NULL),
-	                 0);
+	ck_assert_int_eq(
+		cmx_start(client, WORKFLOW, 0, on_progress, on_end, &s, NULL),
+		0);
 	run_until(loop, s.ends == 1);
 	ck_assert_int_eq(s.code, CMX_E_REJECTED);
 	ck_assert_uint_eq(s.news, 0);
@@ -185,9 +184,8 @@ START_TEST(cancelled_while_queued)
 	struct seen s = {.news = 0};
 	struct cmx_task *t;
 
-	ck_assert_int_eq(cmx_start(client, WORKFLOW, 0, on_progress, on_end, &s,
-	                           &t),
-	                 0);
+	ck_assert_int_eq(
+		cmx_start(client, WORKFLOW, 0, on_progress, on_end, &s, &t), 0);
 	run_until(loop, s.news > 0);
 	ck_assert_int_eq(cmx_task_cancel(t), 0);
 	run_until(loop, s.ends == 1);
@@ -201,9 +199,9 @@ START_TEST(timeout_at_its_edge)
 {
 	struct seen s = {.news = 0};
 
-	ck_assert_int_eq(cmx_start(client, WORKFLOW, 1, on_progress, on_end, &s,
-	                           NULL),
-	                 0);
+	ck_assert_int_eq(
+		cmx_start(client, WORKFLOW, 1, on_progress, on_end, &s, NULL),
+		0);
 	run_until(loop, s.ends == 1);
 	ck_assert_int_eq(s.code, CMX_E_TIMEOUT);
 	ck_assert_int_eq(cmx_start(client, WORKFLOW, CMX_TIMEOUT_MAX_MS, NULL,
@@ -218,9 +216,9 @@ START_TEST(subscription_outlives_the_end)
 	struct cmx_subscription *sub, *again;
 
 	fake_comfy_add(&comfy, "p1", FAKE_RUNNING);
-	ck_assert_int_eq(cmx_subscribe(client, "p1", on_progress, on_error, &s,
-	                               &sub),
-	                 0);
+	ck_assert_int_eq(
+		cmx_subscribe(client, "p1", on_progress, on_error, &s, &sub),
+		0);
 	run_until(loop, s.status == CMX_EXECUTING);
 	fake_comfy_find(&comfy, "p1")->state = FAKE_FAILED;
 	run_until(loop, s.errors == 1);
@@ -246,12 +244,12 @@ START_TEST(reset_ends_everything)
 	int fd = cmx_fd(client);
 
 	fake_comfy_add(&comfy, "p1", FAKE_RUNNING);
-	ck_assert_int_eq(cmx_subscribe(client, "p1", on_progress, on_error, &s,
-	                               &sub),
-	                 0);
-	ck_assert_int_eq(cmx_start(client, WORKFLOW, 0, on_progress, on_end, &s,
-	                           NULL),
-	                 0);
+	ck_assert_int_eq(
+		cmx_subscribe(client, "p1", on_progress, on_error, &s, &sub),
+		0);
+	ck_assert_int_eq(
+		cmx_start(client, WORKFLOW, 0, on_progress, on_end, &s, NULL),
+		0);
 	run_until(loop, s.news > 1);
 	ck_assert_int_eq(cmx_reset(client), 0);
 	s.news = 0;
@@ -260,9 +258,9 @@ START_TEST(reset_ends_everything)
 	ck_assert_int_eq(cmx_fd(client), fd);
 	ck_assert_uint_eq(comfy.deletes + comfy.interrupts, 0);
 	/* And it works on. */
-	ck_assert_int_eq(cmx_start(client, WORKFLOW, 0, on_progress, on_end, &s,
-	                           NULL),
-	                 0);
+	ck_assert_int_eq(
+		cmx_start(client, WORKFLOW, 0, on_progress, on_end, &s, NULL),
+		0);
 	run_until(loop, s.news > 0);
 }
 END_TEST

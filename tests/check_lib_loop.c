@@ -5,6 +5,7 @@
  * The functions of <ev.h> are those of workers/lib/loop.c here: its object
  * comes before the real library.
  */
+#include <errno.h>
 #include <ev.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -247,7 +248,8 @@ static unsigned order[TIMERS], fired;
 
 static void on_ordered(struct ev_loop *l, ev_timer *w, int events)
 {
-	order[fired++] = (unsigned)(container_of(w, struct count, timer) - many);
+	order[fired++] =
+		(unsigned)(container_of(w, struct count, timer) - many);
 }
 
 START_TEST(timers_in_order)
@@ -278,7 +280,8 @@ START_TEST(timers_in_order)
 }
 END_TEST
 
-/* The one descriptor covers timers, those that are set later and sooner, too. */
+/* The one descriptor covers timers, those that are set later and sooner, too.
+ */
 START_TEST(descriptor_covers_timers)
 {
 	struct count a = {.calls = 0}, b = {.calls = 0};
