@@ -33,14 +33,13 @@ _Static_assert(CMX_PROMPT_ID_MAX == PROGRESS_ID_MAX, "as documented");
 
 static _Thread_local char last_error[ERROR_TEXT_MAX];
 
-int lib_fail(int code, const char *fmt, ...)
+void lib_set_error(const char *fmt, ...)
 {
 	va_list ap;
 
 	va_start(ap, fmt);
 	(void)vsnprintf(last_error, sizeof(last_error), fmt, ap);
 	va_end(ap);
-	return code;
 }
 
 int lib_code(enum error_code code)
@@ -65,11 +64,6 @@ int lib_code(enum error_code code)
 	STATIC_ASSERT_ARRAY_SIZE(codes, ERR_CODE_COUNT);
 
 	return codes[code];
-}
-
-int lib_fail_with(const struct error *err)
-{
-	return lib_fail(lib_code(err->code), "%s", err->text);
 }
 
 static int fail_errno(int errnum, const char *what)

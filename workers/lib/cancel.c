@@ -68,9 +68,11 @@ static int cancel_other(struct cmx *c, const char *prompt_id)
 {
 	struct cancelling *x = calloc(1, sizeof(*x));
 	struct error err;
-	int r = x ? lib_begin(c)
-	          : lib_fail(CMX_E_NOMEM, "out of memory: a request");
+	int r;
 
+	if (!x)
+		return lib_fail(CMX_E_NOMEM, "out of memory: a request");
+	r = lib_begin(c);
 	if (r == 0) {
 		x->cancel = cancel_new(c->link, prompt_id, on_cancel, x, &err);
 		if (!x->cancel)

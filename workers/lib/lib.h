@@ -54,10 +54,16 @@ struct cmx {
 
 /* --- errors (api.c) ------------------------------------------------------- */
 
-/* Sets the thread's text; returns `code`. */
-int lib_fail(int code, const char *fmt, ...) ATTR_PRINTF(2, 3);
-int lib_fail_with(const struct error *err);
+void lib_set_error(const char *fmt, ...) ATTR_PRINTF(1, 2);
+/* Sets the thread's text; is `code`. */
+#define lib_fail(code, ...) (lib_set_error(__VA_ARGS__), (code))
 int lib_code(enum error_code code);
+static inline int lib_fail_with(const struct error *err)
+{
+	int code = lib_code(err->code);
+
+	return lib_fail(code < 0 ? code : CMX_E_INTERNAL, "%s", err->text);
+}
 
 /* --- in and out (api.c) --------------------------------------------------- */
 

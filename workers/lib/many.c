@@ -13,11 +13,12 @@
 
 #define STEP_FIELDS_MAX 8192 /* bytes around a step's workflow and params */
 
-_Static_assert(CMX_BATCH_MAX == BATCH_ITEMS_MAX &&
-                       CMX_CONCURRENCY == BATCH_CONCURRENCY &&
-                       CMX_CONCURRENCY_MAX == BATCH_CONCURRENCY_MAX &&
-                       CMX_CHAIN_MAX == CHAIN_STEPS_MAX,
-               "as documented");
+// NOLINTBEGIN(misc-redundant-expression): so that they stay equal
+_Static_assert(CMX_BATCH_MAX == BATCH_ITEMS_MAX, "as documented");
+_Static_assert(CMX_CHAIN_MAX == CHAIN_STEPS_MAX, "as documented");
+_Static_assert(CMX_CONCURRENCY == BATCH_CONCURRENCY, "as documented");
+_Static_assert(CMX_CONCURRENCY_MAX == BATCH_CONCURRENCY_MAX, "as documented");
+// NOLINTEND(misc-redundant-expression)
 
 /* Where the functions that block wait for the end. */
 struct many_wait {
@@ -98,7 +99,7 @@ static void many_item_end(struct many *m, struct lib_ending *e,
 /* NULL when there is no memory for them. */
 static struct cmx_results *many_results(struct many *m)
 {
-	struct cmx_result **all = calloc(m->count, sizeof(*all));
+	struct cmx_result **all = calloc(m->count, sizeof(struct cmx_result *));
 	struct cmx_results *r;
 
 	for (size_t i = 0; all && i < m->count; i++) {
@@ -467,9 +468,11 @@ static int many_start(struct cmx *c, const struct many_work *w,
                       const struct cmx_batch_options *options, struct many **mp)
 {
 	struct many *m = calloc(1, sizeof(*m));
-	int r = m ? read_batch_options(&m->o, options)
-	          : lib_fail(CMX_E_NOMEM, "out of memory: a task");
+	int r;
 
+	if (!m)
+		return lib_fail(CMX_E_NOMEM, "out of memory: a task");
+	r = read_batch_options(&m->o, options);
 	if (r == 0)
 		r = check_work(w, &m->o);
 	if (r == 0)
@@ -485,8 +488,8 @@ static int many_start(struct cmx *c, const struct many_work *w,
 		return r;
 	}
 	lib_task_init(&m->task, c, &many_kind);
-	r = w->steps ? many_make_chain(m, w->steps)
-	             : many_make_batch(m, w->workflows);
+	r = w->workflows ? many_make_batch(m, w->workflows)
+	                 : many_make_chain(m, w->steps);
 	if (r < 0)
 		lib_task_discard(&m->task);
 	else

@@ -186,14 +186,15 @@ struct results {
 
 struct cmx_results *lib_results_new(struct cmx_result **items, size_t count)
 {
-	struct results *r = malloc(sizeof(*r) + count * sizeof(*items));
+	struct results *r =
+		malloc(sizeof(*r) + count * sizeof(struct cmx_result *));
 
 	if (!r) {
 		for (size_t i = 0; i < count; i++)
 			cmx_result_free(items[i]);
 		return NULL;
 	}
-	memcpy(r->items, items, count * sizeof(*items));
+	memcpy(r->items, items, count * sizeof(struct cmx_result *));
 	r->pub = (struct cmx_results){
 		.count = count,
 		.items = (const struct cmx_result *const *)r->items,

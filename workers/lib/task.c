@@ -9,6 +9,7 @@
 #include "workers/execute.h"
 #include "workers/lib/lib.h"
 
+// NOLINTNEXTLINE(misc-redundant-expression): so that they stay equal
 _Static_assert(CMX_WORKFLOW_MAX == WORKFLOW_SIZE_MAX, "as documented");
 
 /* --- tasks ---------------------------------------------------------------- */
@@ -273,7 +274,7 @@ static int run_start(struct cmx *c, const char *workflow, int64_t timeout_ms,
 		r = lib_begin(c);
 	if (r == 0)
 		r = run_new(c, workflow, timeout_ms, runp);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	(*runp)->on_progress = on_progress;
 	(*runp)->user = user;
