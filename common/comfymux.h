@@ -345,11 +345,12 @@ struct cmx_results {
 	const struct cmx_result *const *items;
 };
 
-/* Runs `count` workflows, so many at a time, and waits for all. One that can't
- * be read fails alone (its code CMX_E_INVALID), the others go on. `options`
- * NULL: the defaults. 0 if all completed; CMX_E_PARTIAL if some did not; then,
- * too, there are results. CMX_E_INVALID: an empty batch, a bad option;
- * CMX_E_LIMIT: more than CMX_BATCH_MAX. */
+/* Runs `count` workflows, so many at a time, and waits for all. One that
+ * ComfyUI loses (it was restarted) is submitted again, under another id, twice
+ * at most. One that can't be read fails alone (its code CMX_E_INVALID), the
+ * others go on. `options` NULL: the defaults. 0 if all completed; CMX_E_PARTIAL
+ * if some did not; then, too, there are results. CMX_E_INVALID: an empty batch,
+ * a bad option; CMX_E_LIMIT: more than CMX_BATCH_MAX. */
 CMX_API int cmx_batch(struct cmx *c, const char *const *workflows, size_t count,
                       const struct cmx_batch_options *options,
                       struct cmx_results **resultsp);

@@ -636,11 +636,12 @@ static int do_threads(void)
 	pthread_t t[COUNT_MAX];
 	char *texts[COUNT_MAX];
 
-	for (int i = 0; i < arg_count; i++) {
+	/* All of them first: the threads look at descriptors. */
+	for (int i = 0; i < arg_count; i++)
 		texts[i] = read_file(args[i]);
+	for (int i = 0; i < arg_count; i++)
 		CHECK(pthread_create(&t[i], NULL, run_in_thread, texts[i]) ==
 		      0);
-	}
 	for (int i = 0; i < arg_count; i++) {
 		CHECK(pthread_join(t[i], NULL) == 0);
 		free(texts[i]);
