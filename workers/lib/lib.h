@@ -20,6 +20,7 @@
 #include "common/json_span.h"
 #include "common/list.h"
 #include "common/progress_log.h"
+#include "workers/execute.h"
 #include "workers/link.h"
 
 #define LIB_STATUS_MS 5000 /* patience for the supervisor's status */
@@ -166,11 +167,11 @@ void lib_task_init(struct cmx_task *t, struct cmx *c,
                    const struct lib_task_kind *kind);
 /* One that could not be started after all. */
 void lib_task_discard(struct cmx_task *t);
-/* The code of an enum execute_end. `err` may be NULL. */
-int lib_end_code(int end, const struct error *err);
+/* The code of an end. `err` may be NULL. */
+int lib_end_code(enum execute_end end, const struct error *err);
 /* Why it ended so: `err` if there is one, else what the progress says (`p` may
  * be NULL), written into `space`; NULL: nothing to say. */
-const struct error *lib_end_words(int end, const struct error *err,
+const struct error *lib_end_words(enum execute_end end, const struct error *err,
                                   const struct progress *p,
                                   struct error *space);
 

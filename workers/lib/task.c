@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "common/workflow.h"
-#include "workers/execute.h"
 #include "workers/lib/lib.h"
 
 // NOLINTNEXTLINE(misc-redundant-expression): so that they stay equal
@@ -36,9 +35,9 @@ void lib_task_init(struct cmx_task *t, struct cmx *c,
 	lib_thing_add(&c->tasks, &t->thing, task_free);
 }
 
-int lib_end_code(int end, const struct error *err)
+int lib_end_code(enum execute_end end, const struct error *err)
 {
-	switch ((enum execute_end)end) {
+	switch (end) {
 	case EXECUTE_COMPLETED:
 		return CMX_OK;
 	case EXECUTE_FAILED:
@@ -58,7 +57,7 @@ int lib_end_code(int end, const struct error *err)
 	                                    : CMX_E_INTERNAL;
 }
 
-const struct error *lib_end_words(int end, const struct error *err,
+const struct error *lib_end_words(enum execute_end end, const struct error *err,
                                   const struct progress *p, struct error *space)
 {
 	const struct cmx_error *e = p ? &progress_get(p)->error : NULL;
