@@ -522,36 +522,36 @@ static int many_start_public(struct cmx *c, const struct many_work *w,
 	return lib_leave(c, r);
 }
 
-static int many_wait(struct cmx *c, struct many *m,
+static int many_wait(struct cmx *c, struct many *m, struct many_wait *w,
                      struct cmx_results **resultsp)
 {
-	struct many_wait w = {.done = false};
 	int r;
 
-	m->wait = &w;
-	r = lib_run_until(c, &w.done);
-	if (!w.done) {
+	m->wait = w;
+	r = lib_run_until(c, &w->done);
+	if (!w->done) {
 		if (!c->freed)
 			lib_thing_drop(c, &m->task.thing);
 		return r;
 	}
-	if (w.code == CMX_E_NOMEM)
+	if (w->code == CMX_E_NOMEM)
 		return lib_fail(CMX_E_NOMEM, "out of memory: results");
-	if (w.code < 0)
-		(void)lib_fail(w.code, "%zu of %zu did not complete",
-		               w.results->count - w.results->completed,
-		               w.results->count);
+	if (w->code < 0)
+		(void)lib_fail(w->code, "%zu of %zu did not complete",
+		               w->results->count - w->results->completed,
+		               w->results->count);
 	if (resultsp)
-		*resultsp = w.results;
+		*resultsp = w->results;
 	else
-		cmx_results_free(w.results);
-	return w.code;
+		cmx_results_free(w->results);
+	return w->code;
 }
 
 static int many_run(struct cmx *c, const struct many_work *w,
                     const struct cmx_batch_options *options,
                     struct cmx_results **resultsp)
 {
+	struct many_wait wait = {.done = false};
 	struct many *m;
 	int r;
 
@@ -562,7 +562,7 @@ static int many_run(struct cmx *c, const struct many_work *w,
 		return r;
 	r = many_start(c, w, options, &m);
 	if (r == 0)
-		r = many_wait(c, m, resultsp);
+		r = many_wait(c, m, &wait, resultsp);
 	return lib_leave(c, r);
 }
 

@@ -303,28 +303,28 @@ int cmx_start(struct cmx *c, const char *workflow, int64_t timeout_ms,
 	return lib_leave(c, r);
 }
 
-static int run_wait(struct cmx *c, struct run *run, struct cmx_result **resultp)
+static int run_wait(struct cmx *c, struct run *run, struct run_wait *w,
+                    struct cmx_result **resultp)
 {
-	struct run_wait w = {.done = false};
 	int r;
 
-	run->wait = &w;
-	r = lib_run_until(c, &w.done);
-	if (!w.done) {
+	run->wait = w;
+	r = lib_run_until(c, &w->done);
+	if (!w->done) {
 		/* With the client gone the task is as well. */
 		if (!c->freed)
 			lib_thing_drop(c, &run->task.thing);
 		return r;
 	}
-	if (!w.result)
+	if (!w->result)
 		return lib_fail(CMX_E_NOMEM, "out of memory: a result");
-	r = w.result->code;
+	r = w->result->code;
 	if (r < 0)
-		(void)lib_fail(r, "%s", w.result->text);
+		(void)lib_fail(r, "%s", w->result->text);
 	if (resultp)
-		*resultp = w.result;
+		*resultp = w->result;
 	else
-		cmx_result_free(w.result);
+		cmx_result_free(w->result);
 	return r;
 }
 
@@ -332,6 +332,7 @@ int cmx_run(struct cmx *c, const char *workflow, int64_t timeout_ms,
             cmx_progress_fn *on_progress, void *user,
             struct cmx_result **resultp)
 {
+	struct run_wait w = {.done = false};
 	struct run *run;
 	int r;
 
@@ -342,6 +343,6 @@ int cmx_run(struct cmx *c, const char *workflow, int64_t timeout_ms,
 		return r;
 	r = run_start(c, workflow, timeout_ms, on_progress, user, &run);
 	if (r == 0)
-		r = run_wait(c, run, resultp);
+		r = run_wait(c, run, &w, resultp);
 	return lib_leave(c, r);
 }
