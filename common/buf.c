@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/json_plain.h"
 #include "common/utf8.h"
 
 #define BUF_CAP_MIN 64 /* bytes of the first allocation */
@@ -137,11 +138,9 @@ int buf_json_string(struct buf *b, const char *s, size_t len)
 	int r = buf_putc(b, '"');
 
 	while (r == 0 && i < len) {
-		if (u[i] >= 0x20 && u[i] < 0x80 && u[i] != '"' &&
-		    u[i] != '\\') {
-			i++;
-			continue;
-		}
+		i = (size_t)(json_plain_end(s + i, s + len) - s);
+		if (i == len)
+			break;
 		n = u[i] >= 0x80 ? utf8_char_len(u + i, len - i) : 0;
 		if (n > 0) {
 			i += n;

@@ -3,7 +3,7 @@
  * json_*.c files; nobody else needs it.
  *
  * Everything here reads text that json_parse() has accepted, or, in
- * json_plain_end() and json_hex4(), is about to judge.
+ * json_hex4(), is about to judge.
  */
 #ifndef COMMON_JSON_CHARS_H
 #define COMMON_JSON_CHARS_H
@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "common/json_plain.h"
 #include "common/json_span.h"
 #include "common/utf8.h"
 
@@ -28,36 +29,6 @@ static inline bool json_is_space(char c)
 static inline bool json_is_digit(char c)
 {
 	return c >= '0' && c <= '9';
-}
-
-/* True if one of the eight bytes of `w` is a quote, a backslash, a control
- * character or not ASCII: each term has the top bit of such a byte set. */
-static inline bool json_word_is_special(uint64_t w)
-{
-	const uint64_t ones = 0x0101010101010101u, tops = ones * 0x80;
-	uint64_t quote = w ^ ones * '"', slash = w ^ ones * '\\';
-
-	return ((w | ((w - ones * 0x20) & ~w) | ((quote - ones) & ~quote) |
-	         ((slash - ones) & ~slash)) &
-	        tops) != 0;
-}
-
-/* The first byte in [p, end) that needs a closer look inside a string: quote,
- * backslash, control character, not ASCII. `end` if there is none. */
-static inline const char *json_plain_end(const char *p, const char *end)
-{
-	uint64_t w;
-
-	while (end - p >= (ptrdiff_t)sizeof(w)) {
-		memcpy(&w, p, sizeof(w));
-		if (json_word_is_special(w))
-			break;
-		p += sizeof(w);
-	}
-	while (p < end && (unsigned char)*p >= 0x20 &&
-	       (unsigned char)*p < 0x80 && *p != '"' && *p != '\\')
-		p++;
-	return p;
 }
 
 /* The value of four hexadecimal digits, -1 if they are none. */
