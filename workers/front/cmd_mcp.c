@@ -38,7 +38,7 @@
  * may all be waits, whose cancels have to be read. */
 #define CROWD_MAX       (KEEPER_REQUESTS_MAX / 2)
 #define CROWD_MS        50
-#define CROWD_LINES     64   /* read after such a moment */
+#define CROWD_LINES     8    /* read after such a moment */
 #define LAST_ANSWERS_MS 600  /* for the worker, after the end of stdin */
 #define FLUSH_MS        5000 /* for a client that doesn't read its last ones */
 
