@@ -133,7 +133,7 @@ START_TEST(agrees_with_a_model)
 	int k;
 
 	rng_state = (unsigned int)_i;
-	for (int step = 0; step < 20000; step++) {
+	for (int step = 0; step < runner_times(20000); step++) {
 		k = (int)(rng() % ranges[_i % 4]);
 		if (rng() % 2) {
 			ck_assert_int_eq(add(&m, k), model[k] ? -EEXIST : 0);
@@ -168,7 +168,7 @@ START_TEST(churn_does_not_grow)
 {
 	struct map m = MAP_NULL;
 
-	for (int i = 0; i < 100000; i++) {
+	for (int i = 0; i < runner_times(100000); i++) {
 		ck_assert_int_eq(add(&m, i % KEYS), 0);
 		if (i >= 4)
 			ck_assert_ptr_nonnull(del(&m, (i - 4) % KEYS));

@@ -12,6 +12,11 @@
  * debugger). */
 int runner_run(Suite *s);
 
+/* How often to go round a long loop without waits: `n` times, or a twentieth of
+ * that where all is some thirty times as slow (scripts/run-checks --valgrind),
+ * and one round shows as much about memory as the next. */
+int runner_times(int n);
+
 /* A file below tests/data (directory from TEST_DATA, default "tests/data"),
  * NUL-terminated, freed by the caller. Fails the test if it cannot be read. */
 char *runner_read_data(const char *name, size_t *lenp);
