@@ -28,7 +28,7 @@ MAKEFLAGS += --no-builtin-rules
 
 COMMON := account backoff base64 batch_plan buf chain_image chain_spec clock comfy_api comfy_cancel comfy_event comfy_reply \
           config config_doc config_parse config_place config_value error \
-          fd_discard fdutil http http_request job_result json_number json_parse json_span log map \
+          fd_discard fdutil http http_request job_result json_mend json_number json_parse json_span log map \
           progress progress_history progress_json progress_log \
           progress_nodes program resolve url uuid version workflow
 IPC    := channel client client_connect conn creds frame frame_queue lines listener \
@@ -57,7 +57,7 @@ SIM    := sim_main sim_options sim_loop sim_text sim_journal sim_stats \
           sim_control sim_faults sim_emit
 
 CHECKS := account admission backoff base64 batch batch_plan buf chain_spec clock comfy_api comfy_event comfy_reply config error fdutil http \
-          json_number json_span log map progress progress_fold replay \
+          json_mend json_number json_span log map progress progress_fold replay \
           resolve url uuid workflow \
           channel client conn creds frame lines listener message \
           client_queue eventlog options prompt_fsm queue reconcile state_dir store \
@@ -66,7 +66,7 @@ CHECKS := account admission backoff base64 batch batch_plan buf chain_spec clock
           restart_policy roles service_user worker_proc zygote_wire \
           lib lib_loop link follow execute request bars files out progress_log \
           jsonrpc mcp_lines mcp_progress mcp_resources mcp_session tool_args tool_table
-FUZZERS := comfy_event json_span lines message config url progress workflow \
+FUZZERS := comfy_event json_mend json_span lines message config url progress workflow \
           channel comfy_reply jsonrpc tool_args zygote
 
 # The benchmarks' C side: the bare relay, and readers that take the time.

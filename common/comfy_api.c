@@ -11,6 +11,7 @@
 #include "common/cleanup.h"
 #include "common/comfy_impl.h"
 #include "common/comfy_reply.h"
+#include "common/json_mend.h"
 
 #define PATH_MAX_BYTES (64u << 10) /* path and query of a request */
 #define QUOTED_MAX     6           /* bytes that one takes in a JSON string */
@@ -53,9 +54,18 @@ void comfy_call_begin_telling(struct comfy_call *c)
 static void on_http(void *user, const struct http_reply *reply)
 {
 	struct comfy_call *c = user;
+	cleanup_buf struct buf text = BUF_INIT(reply->body.n);
+	struct http_reply mended = *reply;
 
 	c->http = NULL;
-	c->on_reply(c, reply);
+	/* Out of memory it goes on as it is, and is refused. Bytes that are no
+	 * JSON are nobody's to mend. */
+	if (reply->content_type &&
+	    strcmp(reply->content_type, "application/json") == 0 &&
+	    json_may_need_mending(reply->body) &&
+	    json_mend(&text, reply->body) == 0)
+		mended.body = span_make(text.data, text.len);
+	c->on_reply(c, &mended);
 }
 
 int comfy_call_send(struct comfy_call *c, struct http_request *req,

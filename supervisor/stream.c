@@ -6,7 +6,9 @@
 
 #include <string.h>
 
+#include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/json_mend.h"
 #include "common/log.h"
 #include "supervisor/life.h"
 #include "supervisor/polling.h"
@@ -57,11 +59,18 @@ static void take_status(struct supervisor *sv, const struct comfy_event *ev)
 
 static void read_text(struct supervisor *sv, const char *frame, size_t len)
 {
+	cleanup_buf struct buf mended = BUF_INIT(len);
 	enum comfy_event_outcome outcome;
 	struct comfy_event ev;
 	struct prompt *p;
 
 	outcome = comfy_event_parse_text(&ev, frame, len);
+	if (outcome == COMFY_EVENT_E_JSON &&
+	    json_may_need_mending(span_make(frame, len)) &&
+	    json_mend(&mended, span_make(frame, len)) == 0) {
+		frame = mended.data;
+		outcome = comfy_event_parse_text(&ev, frame, len);
+	}
 	if (outcome != COMFY_EVENT_OK) {
 		sv->counters.parse_errors++;
 		log_debug("stream", "event not understood: %s",

@@ -347,6 +347,12 @@ START_TEST(asks_for_queue_and_history)
 	assert_sent("GET", "/comfy/history/a%2Fb%20c", "");
 	wait_for(comfy_get_history(api, "x", on_history, NULL, NULL));
 	ck_assert(!got.has_entry);
+	/* A file's name that wasn't UTF-8 doesn't cost the whole reply. */
+	answer_with(200, "{\"x\":{\"outputs\":{\"9\":{\"images\":"
+	                 "[{\"filename\":\"\\udcff.png\"}]}}}}");
+	wait_for(comfy_get_history(api, "x", on_history, NULL, NULL));
+	ck_assert_int_eq(got.outcome, COMFY_OK);
+	ck_assert(got.has_entry);
 	ck_assert_ptr_null(comfy_get_history(api, "", on_history, NULL, NULL));
 
 	wait_for(comfy_list_history(api, 7, on_result, NULL, NULL));
