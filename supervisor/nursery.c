@@ -224,7 +224,10 @@ static struct session *settle_session(struct nursery *n, struct peer *p,
 
 	if (wish->session[0] == '\0' && wish->host != SESSION_SELF)
 		s = p->session;
-	if (s && s->uid != p->creds.uid)
+	/* Ids count anew with each supervisor, so that two keepers may come
+	 * back to the same one: the first has it. */
+	if (s && (s->uid != p->creds.uid ||
+	          (s->keeper && s->keeper->creds.pid != p->creds.pid)))
 		s = NULL;
 	if (s && s->asked) {
 		(void)error_set(err, ERR_BUSY,

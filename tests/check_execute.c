@@ -88,6 +88,7 @@ enum bus_answer {
 	BUS_TAKE_POSTED, /* with number: ComfyUI has it */
 	BUS_REJECT,
 	BUS_UNREACHABLE,
+	BUS_STOPPING,
 	BUS_BREAK, /* taken, then EOF instead of the reply */
 	BUS_HOLD,  /* says nothing */
 };
@@ -116,6 +117,9 @@ static void answer_submit(struct fake_bus *b, struct json req)
 		break;
 	case BUS_UNREACHABLE:
 		fake_bus_refuse(b, req, "unreachable", NULL);
+		break;
+	case BUS_STOPPING:
+		fake_bus_refuse(b, req, "busy", NULL);
 		break;
 	case BUS_BREAK:
 		fake_bus_close(b);
@@ -643,6 +647,39 @@ START_TEST(bus_breaks_and_is_back_soon)
 }
 END_TEST
 
+/* A supervisor that is stopping took nothing: no patience is due to it. */
+START_TEST(bus_is_stopping)
+{
+	answer = BUS_STOPPING;
+	connect_bus();
+	start(PLAIN);
+	run_until(loop, submits == 1);
+	run_for(loop, 100);
+	ck_assert_uint_eq(ends + comfy.posts, 0);
+	fake_bus_close(&bus);
+	run_until(loop, submitteds == 1);
+	ck_assert_uint_eq(comfy.posts, 1);
+	ck_assert_uint_eq(comfy.histories, 0); /* nothing to look up */
+}
+END_TEST
+
+/* ... unless it may have had the prompt before. */
+START_TEST(bus_had_it_and_is_stopping)
+{
+	answer = BUS_BREAK;
+	connect_bus();
+	start(PLAIN);
+	run_until(loop, submits == 1 && !attached);
+	answer = BUS_STOPPING;
+	connect_bus();
+	run_until(loop, submits == 2);
+	fake_bus_close(&bus);
+	run_until(loop, submitteds == 1);
+	ck_assert_uint_eq(comfy.posts, 1);
+	ck_assert_uint_ge(comfy.histories, EXECUTE_LOOKUPS_MAX);
+}
+END_TEST
+
 START_TEST(bus_stays_away)
 {
 	answer = BUS_BREAK;
@@ -1005,6 +1042,8 @@ static Suite *execute_suite(void)
 	tcase_add_test(t, resume_past_the_bus);
 	tcase_add_test(t, resume_nowhere_on_the_bus);
 	tcase_add_test(t, bus_breaks_and_is_back_soon);
+	tcase_add_test(t, bus_is_stopping);
+	tcase_add_test(t, bus_had_it_and_is_stopping);
 	tcase_add_test(t, bus_stays_away);
 	tcase_add_test(t, bus_stays_away_but_had_posted);
 	tcase_add_test(t, queued_at_a_dead_supervisor);

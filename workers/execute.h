@@ -16,6 +16,9 @@
 struct execute;
 
 /* Patience is link_patience's. */
+/* A supervisor that is stopping is asked again so often, so far apart. */
+#define EXECUTE_BUSY_MAX    30
+#define EXECUTE_BUSY_MS     1000
 #define EXECUTE_POSTS_MAX   3 /* POSTs of one prompt without a reply */
 #define EXECUTE_ASKS_MAX    3 /* submits to a supervisor that stays silent */
 #define EXECUTE_LOOKUPS_MAX 3 /* before a POST counts as never seen */

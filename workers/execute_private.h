@@ -33,16 +33,17 @@ struct execute {
 	char *prompt_id;
 	struct buf workflow; /* dropped once ComfyUI has it */
 	bool submit_only, hold, every_event;
-	bool open;       /* somebody may have the prompt: never forget it */
-	bool look_first; /* before a POST */
-	bool on_bus;     /* the supervisor has taken it */
-	bool posted;     /* we gave it to ComfyUI ourselves, at least once */
+	bool open;          /* somebody may have the prompt: never forget it */
+	bool look_first;    /* before a POST */
+	bool asked_in_vain; /* a supervisor may have it, and never said so */
+	bool on_bus;        /* the supervisor has taken it */
+	bool posted;        /* we gave it to ComfyUI ourselves, at least once */
 	bool told_submitted;
 	bool cancelled;
 	bool has_number;
 	double number;
 	unsigned unknowns; /* POSTs without a reply */
-	unsigned asks, lookups;
+	unsigned asks, lookups, busy;
 	int64_t away_since;   /* clock_ms; 0: not */
 	struct progress *own; /* until there is a follow */
 	struct follow *follow;

@@ -38,9 +38,25 @@ static void execute_go_away(struct execute *e)
 	execute_wait(e, (unsigned)left);
 }
 
+/* It is stopping, and took nothing: the end of the bus leads on. */
+static void execute_wait_for_its_end(struct execute *e)
+{
+	if (e->asked_in_vain) {
+		execute_go_away(e);
+		return;
+	}
+	e->open = false;
+	execute_enter(e, EXECUTE_CHOOSE);
+	execute_wait(e, EXECUTE_BUSY_MS);
+}
+
 static void execute_refused_by_bus(struct execute *e, const struct incoming *in,
                                    const struct error *err)
 {
+	if (err->code == ERR_BUSY && ++e->busy <= EXECUTE_BUSY_MAX) {
+		execute_wait_for_its_end(e);
+		return;
+	}
 	switch (err->code) {
 	case ERR_REJECTED:
 		execute_finish_refused(e, err,
@@ -76,6 +92,7 @@ static void on_submit_reply(void *user, const struct incoming *in,
 	}
 	if (err) {
 		/* Perhaps taken, perhaps not; asking again does no harm. */
+		e->asked_in_vain = true;
 		if (err->code == ERR_TIMEOUT)
 			execute_choose(e);
 		else

@@ -460,13 +460,13 @@ static void on_watch_unknown(void *user, const struct error *err)
 	command_fail(j->command, err, SPAN_NULL);
 }
 
-/* ComfyUI that never answered can't have told anything; once there was news it
- * is waited for. */
+/* ComfyUI that never answered can't have told anything; once there was news, or
+ * where it is certain that there is such a prompt, it is waited for. */
 static void on_watch_trouble(void *user, const struct error *err)
 {
 	struct run_job *j = user;
 
-	if (!j->known)
+	if (!j->known && !link_claimed(command_link(j->command), j->prompt_id))
 		command_fail(j->command, err, SPAN_NULL);
 }
 
@@ -504,8 +504,7 @@ static int watch_start(struct command *c, struct error *err)
 	                       false, &watch_handlers, j, err);
 	if (!j->follow)
 		return -1;
-	j->known = follow_resume(j->follow, run_told(j)) ||
-	           link_claimed(l, j->prompt_id);
+	j->known = follow_resume(j->follow, run_told(j));
 	if (j->timeout_ms > 0) {
 		ev_timer_set(&j->timeout, (double)j->timeout_ms / 1000.0, 0.);
 		ev_timer_start(link_loop(l), &j->timeout);

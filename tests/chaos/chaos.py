@@ -34,6 +34,7 @@ ANSWER_S = 150 * (3 if SANITIZED else 1)  # after healing, for whatever is open
 QUIET_S = 30 * (3 if SANITIZED else 1)
 WIDTH = 4  # requests in flight of one MCP session
 GROWTH_KB = 1024  # of a keeper, between two quiet points
+SLOW_S = 40  # after healing: told, for a person to look at
 SHOWN = 12  # problems told in full
 BAD_WORDS = re.compile("Sanitizer|runtime error:|Assertion|stack smashing|double free")
 
@@ -78,13 +79,26 @@ class Run:
         self.set_running(True)
         w.run(self.schedule, self.seconds)
         self.set_running(False)
+        healed = time.time()
         if not w.until(lambda: all(one.idle() for one in self.everyone()),
                        "answers to %d requests" % len(self.book.open()), ANSWER_S):
             return
+        self.note_slow(healed)
         if not self.quiet("after healing"):
             return
         self.compare(before, self.measure())
         self.finish()
+
+    def note_slow(self, healed):
+        """How long the last answer took after everything was mended."""
+        late = [(q.trail[-1][0] - healed, q) for q in self.book.requests if q.answers]
+        seconds, q = max(late, key=lambda one: one[0])
+        self.most("last answer after healing, s, most", int(seconds))
+        if seconds > SLOW_S:
+            print(self.problem("slow: answered %.0f s after healing" % seconds, q))
+
+    def most(self, name, value):
+        self.counts[name] = max(self.counts[name], value)
 
     def plain_round(self):
         """A request of each session; whether all came by events."""
@@ -142,15 +156,14 @@ class Run:
             (fds, kb), (fds_now, kb_now) = before[pid], after[pid]
             if fds != fds_now:
                 self.world.wrong("%s: keeper's descriptors were %s, are %s" % (s.name, fds, fds_now))
-            self.counts["keeper memory growth, KB, most"] = max(
-                self.counts["keeper memory growth, KB, most"], kb_now - kb)
+            self.most("keeper memory growth, KB, most", kb_now - kb)
             if kb_now - kb > GROWTH_KB and not SANITIZED:
                 self.world.wrong("%s: keeper grew from %d to %d KB" % (s.name, kb, kb_now))
         was = [v for pid, v in before.items() if pid not in [s.process.pid for s in self.sessions]][0]
         now = after[self.world.supervisor.pid]
         if len(now[0]) > len(was[0]) + 1:  # the zygote's channel may be new
             self.world.wrong("supervisor's descriptors were %s, are %s" % (was[0], now[0]))
-        self.counts["supervisor memory, KB, at the end"] = now[1]
+        self.most("supervisor memory, KB, at the end, most", now[1])
 
     # --- the end ---
 
@@ -196,7 +209,7 @@ class Run:
 
     def verdict(self):
         crashes = sum(1 for _, s in self.world.signals if signal.Signals(s).name in FAULTS)
-        problems, counts = judge(self.book.requests, self.world.journal(), crashes)
+        problems, counts = judge(self.book.requests, self.world.journal(), crashes, self.world.shared)
         self.counts.update(counts)
         self.look_at_logs()
         for one in self.everyone():
@@ -292,7 +305,8 @@ def main():
         passed, more = one(seed + i, args.seconds, args.sessions, only, args.keep)
         if not passed:
             failed.append(seed + i)
-        counts.update(more)
+        for name, n in more.items():
+            counts[name] = max(counts[name], n) if name.endswith("most") else counts[name] + n
     for name, n in sorted(counts.items()):
         print("%-50s %d" % (name, n))
     print("%d runs, %d failed%s" % (args.runs, len(failed), ": seeds %s" % failed if failed else ""))

@@ -80,7 +80,8 @@ class Journal:
 
 
 class Judge:
-    def __init__(self, journal, crashes_sent):
+    def __init__(self, journal, crashes_sent, shared):
+        self.shared = shared  # the supervisor serves several users
         self.journal = journal
         self.crashes_sent = crashes_sent  # fault signals that we sent to workers
         self.counts = collections.Counter()
@@ -147,7 +148,10 @@ class Judge:
         elif status != "failed":
             self.wrong("neither completed nor failed: %s" % status, q)
         elif kind == "lost":
-            if not self.journal.forgotten_after(last_post) or not p.posts:
+            if p.deleted:
+                # Without the link a restart looks the same.
+                self.counts["lost, in fact deleted"] += 1
+            elif not self.journal.forgotten_after(last_post) or not p.posts:
                 self.wrong("lost, says the answer; but ComfyUI has not forgotten it", q)
             elif verdicts:
                 self.counts["lost after its end (%s)" % verdicts[-1]] += 1
@@ -171,6 +175,10 @@ class Judge:
                 self.wrong("cancelled, and nobody asked for it", q)
             elif "success" in verdicts and not p.interrupts and not p.deleted:
                 self.wrong("cancelled, says the answer; ComfyUI completed it", q)
+        elif kind == "not_found" and q.kind == "wait" and self.shared:
+            # Posted while there was no supervisor; one for several users shows
+            # only what it knows to be one's own.
+            self.counts["posted past a supervisor of several users"] += 1
         elif kind == "not_found" and q.kind == "watch" and q.state is None:
             # A new process without a supervisor can't know what waits there.
             self.counts["watched what only the supervisor knows"] += 1
@@ -193,9 +201,9 @@ class Judge:
             self.wrong("exit status %d, not %d" % (o["exit"], expected), q)
 
 
-def judge(requests, journal_text, crashes_sent):
+def judge(requests, journal_text, crashes_sent, shared):
     """(problems, counts)"""
-    j = Judge(Journal(journal_text), crashes_sent)
+    j = Judge(Journal(journal_text), crashes_sent, shared)
     j.look_at_prompts()
     for q in requests:
         j.look_at(q)

@@ -438,6 +438,8 @@ class Subscriber(Looper):
             except (OSError, EOFError):
                 q.note("connection lost")
             except Refusal as e:
+                if e.type == "busy":
+                    continue  # it is stopping
                 q.answered({"status": "failed", "type": e.type, "message": str(e),
                             "prompt_id": q.prompt_id}, "refused: %s" % e)
             finally:

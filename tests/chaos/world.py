@@ -98,8 +98,11 @@ class World:
         self.sim_port = rig.free_port()
         self.sim_url = "http://127.0.0.1:%d" % self.sim_port
         self.journal_path = self.rig.path("journal")
-        self.rig.write("config/comfymux/comfymux.conf",
-                       "".join("%s = %s\n" % kv for kv in CONFIG.items()))
+        # Every other seed: one user's own supervisor, or a service for several.
+        self.shared = seed % 2 == 1
+        self.rig.write("config/comfymux/comfymux.conf", "".join(
+            "%s = %s\n" % kv for kv in
+            list(CONFIG.items()) + [("socket_mode", "0666" if self.shared else "0600")]))
         self.start_sim()
         self.proxy = Proxy(self.sim_port)
         self.url = "http://127.0.0.1:%d" % self.proxy.port

@@ -528,6 +528,26 @@ class Restarts(NurseryCase):
         self.completed(run)
         self.gone(worker, "the worker to leave")
 
+    def test_two_keepers_with_one_id(self):
+        """Each supervisor counts its sessions from s1: of two keepers that
+        come back with the same id, neither loses its session."""
+        self.begin()
+        first = self.start_run(steps=10000, step_ms=50)
+        self.session()
+        first.send_signal(signal.SIGSTOP)
+        self.daemon.kill()
+        self.daemon.wait()
+        self.daemon = self.rig.start_daemon()
+        second = self.start_run(steps=10000, step_ms=50)
+        wait_for(lambda: [s for s in self.sessions() if s["keeper_pid"] == second.pid and s["pid"] > 0],
+                 "the second session")
+        first.send_signal(signal.SIGCONT)
+        found = wait_for(lambda: (lambda all: len(all) == 2 and all)(self.sessions()), "both sessions")
+        self.assertEqual({s["keeper_pid"] for s in found}, {first.pid, second.pid})
+        for run in (first, second):
+            run.send_signal(signal.SIGINT)
+            run.wait(rig.PATIENCE_S)
+
     def test_stop_for_restart(self):
         self.begin()
         run = self.running(steps=300)
