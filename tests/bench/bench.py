@@ -20,7 +20,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import benchlib  # noqa: E402
 import rig  # noqa: E402
 
-SECTIONS = ["latency", "throughput", "sessions", "restart", "growth"]
+SECTIONS = ["latency", "throughput", "sessions", "restart", "growth", "trouble"]
 INTRODUCTION = """# Figures of record
 
 Made by `make bench RECORD=1`: {cpus} x {cpu}, {memory} GiB, Linux {kernel}; commit

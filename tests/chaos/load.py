@@ -292,7 +292,8 @@ class McpSession:
                 q.wrong("an error for " + q.kind)
             return
         if "error" in message:
-            q.answered({"status": "failed", "type": "jsonrpc", "message": text}, text)
+            # The keeper's own words, where no worker could answer.
+            q.answered({"status": "failed", "type": "internal", "message": text}, text)
             return
         body = json.loads(message["result"]["content"][0]["text"])
         outcome = outcome_of(body)

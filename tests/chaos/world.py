@@ -70,6 +70,15 @@ def descriptors(pid):
     return found
 
 
+def connections(pid):
+    """TCP connections that it holds."""
+    inodes = set()
+    with open("/proc/net/tcp") as f:
+        for line in f.read().splitlines()[1:]:
+            inodes.add("socket:[%s]" % line.split()[9])
+    return [d for d in descriptors(pid) if d in inodes]
+
+
 def memory_kb(pid):
     """Anonymous memory, what a leak shows in."""
     with open("/proc/%d/status" % pid) as f:
@@ -100,7 +109,8 @@ class World:
         self.journal_path = self.rig.path("journal")
         # Every other seed: one user's own supervisor, or a service for several.
         self.shared = seed % 2 == 1
-        self.rig.write("config/comfymux/comfymux.conf", "".join(
+        # As root a supervisor reads the system's file only, unless it is told.
+        self.config = self.rig.write("config/comfymux/comfymux.conf", "".join(
             "%s = %s\n" % kv for kv in
             list(CONFIG.items()) + [("socket_mode", "0666" if self.shared else "0600")]))
         self.start_sim()
@@ -137,7 +147,7 @@ class World:
         log = open(self.rig.path("comfymuxd.log"), "ab")
         self.supervisor = self.spawn(
             [os.path.join(rig.BIN, "comfymuxd"), "--socket", self.rig.socket, "--state-dir",
-             self.rig.state, "--comfyui", self.url,
+             self.rig.state, "--comfyui", self.url, "--config", self.config,
              *(["--user", "root"] if os.geteuid() == 0 else [])],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log)
         log.close()
