@@ -61,6 +61,13 @@ static void by_events(struct prompt *p)
 		(void)progress_fold_event(p->progress, &over);
 }
 
+/* That it is gone was found by looking. */
+static void tell_method(struct prompt *p, const struct life_news *news)
+{
+	if (news)
+		progress_set_method(p->progress, news->method);
+}
+
 static void verdict(struct prompt *p, const struct life_news *news)
 {
 	const char *text = news->err && news->err->text[0] != '\0'
@@ -83,10 +90,12 @@ static void verdict(struct prompt *p, const struct life_news *news)
 		                    NULL);
 		break;
 	case PROMPT_END_DELETED:
+		tell_method(p, news);
 		(void)progress_fail(p->progress, "deleted", deleted_text, NULL);
 		break;
 	case PROMPT_END_NONE:
 	case PROMPT_END_LOST:
+		tell_method(p, news);
 		(void)progress_fail(p->progress, "lost",
 		                    text ? text : lost_text, NULL);
 		break;

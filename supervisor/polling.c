@@ -143,9 +143,12 @@ static void on_history(void *user, struct prompt *p, struct json entry)
 	(void)life_event(sv, p, PROMPT_EV_HISTORY, &news);
 }
 
-static void on_absent(void *user, struct prompt *p)
+static void on_absent(void *user, struct prompt *p, bool deleted)
 {
-	(void)life_event(user, p, PROMPT_EV_ABSENT, NULL);
+	struct life_news news = {.method = method(user)};
+
+	p->fsm.seen |= deleted;
+	(void)life_event(user, p, PROMPT_EV_ABSENT, &news);
 }
 
 static void on_others(void *user, const struct reconcile_others *o)

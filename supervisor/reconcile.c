@@ -212,10 +212,57 @@ static void tell_place(struct reconcile *r, const struct comfy_queue_item *item,
 	if (!p)
 		return;
 	p->round_seen = r->round;
+	p->answer_seen = r->answers;
+	r->ours_seen++;
 	if (running)
 		r->h->on_running(r->user, p);
 	else
 		r->h->on_pending(r->user, p, ahead);
+}
+
+/* Prompts of others do as well; whatever id is too long does not. */
+static void look_for_witness(struct reconcile *r, const struct comfy_queue *q)
+{
+	const struct comfy_queue_item *item =
+		q->running_count > 0 ? q->running : q->pending;
+
+	r->answers++;
+	r->ours_seen = 0;
+	r->stayed_up = r->witness[0] != '\0' &&
+	               comfy_queue_ahead(q, r->witness, NULL) >= 0;
+	r->witness[0] = '\0';
+	if (q->running_count + q->pending_count > 0 &&
+	    item->prompt_id.n <= UUID_LEN) {
+		memcpy(r->witness, item->prompt_id.p, item->prompt_id.n);
+		r->witness[item->prompt_id.n] = '\0';
+	}
+}
+
+/* One of ours that was posted before it is there still: so ComfyUI was not
+ * restarted since, nor has it come to this one. */
+static bool older_is_there(const struct reconcile *r, const struct prompt *p)
+{
+	const struct prompt *older;
+	struct list *it;
+
+	if (r->ours_seen == 0)
+		return false;
+	list_for_each (it, &r->tracker->outstanding) {
+		older = list_entry(it, struct prompt, by_post);
+		if (older == p)
+			break;
+		if (older->answer_seen == r->answers)
+			return true;
+	}
+	return false;
+}
+
+static bool was_deleted(const struct reconcile *r, const struct prompt *p)
+{
+	if (p->fsm.state != PROMPT_SUBMITTED)
+		return false;
+	return (r->stayed_up && p->answer_seen + 1 == r->answers) ||
+	       older_is_there(r, p);
 }
 
 static void walk_queue(struct reconcile *r, const struct comfy_queue *q)
@@ -223,6 +270,7 @@ static void walk_queue(struct reconcile *r, const struct comfy_queue *q)
 	struct reconcile_others others = {0};
 	size_t i, foreign = 0;
 
+	look_for_witness(r, q);
 	for (i = 0; i < q->running_count; i++) {
 		if (!tracker_find_remote(r->tracker, q->running[i].prompt_id))
 			foreign++;
@@ -292,7 +340,7 @@ void reconcile_history_answer(struct reconcile *r, struct prompt *p,
 		if (h->r.outcome == COMFY_OK && json_is(h->entry, JSON_OBJECT))
 			r->h->on_history(r->user, p, h->entry);
 		else if (h->r.outcome == COMFY_OK)
-			r->h->on_absent(r->user, p);
+			r->h->on_absent(r->user, p, was_deleted(r, p));
 	}
 	pump(r);
 	finish(r, now_ms);

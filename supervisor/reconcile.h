@@ -18,6 +18,7 @@
 
 #include "common/backoff.h"
 #include "common/comfy_api.h"
+#include "common/uuid.h"
 #include "supervisor/tracker.h"
 
 #define RECONCILE_ASKS_MAX 4 /* GET /history/{id} under way at once */
@@ -39,7 +40,9 @@ struct reconcile_handlers {
 	void (*on_pending)(void *user, struct prompt *p, int64_t ahead);
 	void (*on_running)(void *user, struct prompt *p);
 	void (*on_history)(void *user, struct prompt *p, struct json entry);
-	void (*on_absent)(void *user, struct prompt *p);
+	/* `deleted`: it waited in the queue, and was taken out of it while
+	 * ComfyUI stayed up; else nobody can tell why it is not there. */
+	void (*on_absent)(void *user, struct prompt *p, bool deleted);
 	void (*on_others)(void *user, const struct reconcile_others *o);
 	/* ComfyUI doesn't answer; `err` says why. */
 	void (*on_unreachable)(void *user, const struct error *err);
@@ -54,6 +57,12 @@ struct reconcile {
 	bool round_wanted, look_wanted; /* after what is under way */
 	bool failed;                    /* a request of this round did */
 	uint64_t round;
+	/* Of /queue, counted, and one that was in the last: where it still is
+	 * in the next, ComfyUI has not been restarted in between. */
+	uint64_t answers;
+	size_t ours_seen; /* in the last */
+	char witness[UUID_LEN + 1];
+	bool stayed_up;
 	struct list asks;          /* prompts whose history is to be asked */
 	unsigned asking;           /* requests for it under way */
 	int64_t due_ms;            /* when reconcile_tick is wanted; -1: not */

@@ -55,10 +55,12 @@ struct prompt {
 	int64_t submitted_at, ended_at; /* epoch ms; ended_at 0: not */
 	double number;                  /* ComfyUI's */
 	bool has_number;
-	bool cancel_wanted;         /* as soon as the POST is answered */
-	bool cancelling;            /* a comfy_cancel is under way */
-	bool asking;                /* a GET /history is under way */
-	bool finished;              /* that event was told */
+	bool cancel_wanted; /* as soon as the POST is answered */
+	bool cancelling;    /* a comfy_cancel is under way */
+	bool asking;        /* a GET /history is under way */
+	bool finished;      /* that event was told */
+	uint64_t
+		answer_seen; /* the last of /queue that had it, see reconcile */
 	uint64_t round, round_seen; /* reconcile's */
 };
 

@@ -17,7 +17,8 @@ static struct reconcile r;
 static int64_t now;
 
 /* What was asked and concluded, as text: Q, H<n>; p<n>@<ahead>, r<n>, e<n>
- * (ended), a<n> (absent), o<count>/<in front>, u (unreachable). */
+ * (ended), a<n> (absent), d<n> (deleted), o<count>/<in front>, u (unreachable).
+ */
 static char story[4096];
 static bool refuse_requests;
 
@@ -103,9 +104,9 @@ static void on_history(void *user, struct prompt *p, struct json entry)
 	tracker_drop(&t, p);
 }
 
-static void on_absent(void *user, struct prompt *p)
+static void on_absent(void *user, struct prompt *p, bool deleted)
 {
-	say("a%d", number_of(p));
+	say(deleted ? "d%d" : "a%d", number_of(p));
 	tracker_drop(&t, p);
 }
 
@@ -265,10 +266,45 @@ START_TEST(test_missing_ones_are_asked_after)
 	ck_assert_str_eq(told(), "p2@0 H1 H3");
 	history_has(1, true);
 	history_has(3, false);
-	ck_assert_str_eq(told(), "e1 a3");
+	ck_assert_str_eq(told(), "e1 d3");
 	ck_assert_ptr_null(find(1));
 	ck_assert_ptr_nonnull(find(2));
 	ck_assert_int_eq(r.due_ms, -1);
+}
+END_TEST
+
+/* Nothing else shows that ComfyUI was not restarted in between. */
+START_TEST(test_deleted_or_lost)
+{
+	static const struct {
+		const char *before, *after, *verdict;
+	} rows[] = {
+		{"rx p2", "rx", "d2"},
+		{"rx p2", "", "a2"},
+		{"rx p2", "r3", "a2"},
+		{"r3 p2", "r3", "d2"},
+		{"r2 p3", "r3", "a2"},
+		{"rx", "rx", "a2"},
+		{"r3 px p2", "rx", "a2"},
+		/* One that is older and there still is enough. */
+		{"", "r1", "d2"},
+		{"", "p1", "d2"},
+	};
+	const char *verdict;
+
+	for (int i = 1; i <= 3; i++)
+		submitted(i);
+	if (rows[_i].before[0] != '\0') {
+		reconcile_look(&r);
+		queue_is(rows[_i].before);
+	}
+	reconcile_start(&r);
+	queue_is(rows[_i].after);
+	(void)told();
+	history_has(2, false);
+	verdict = told();
+	ck_assert_msg(strncmp(verdict, rows[_i].verdict, 2) == 0, "%s",
+	              verdict);
 }
 END_TEST
 
@@ -580,6 +616,7 @@ static Suite *reconcile_suite(void)
 	tcase_add_test(c, test_nothing_in_flight_asks_nothing);
 	tcase_add_test(c, test_all_in_the_queue);
 	tcase_add_test(c, test_missing_ones_are_asked_after);
+	tcase_add_loop_test(c, test_deleted_or_lost, 0, 9);
 	tcase_add_test(c, test_few_questions_at_once);
 	tcase_add_test(c, test_posted_since_is_not_judged);
 	tcase_add_test(c, test_a_post_under_way_is_not_judged);

@@ -31,6 +31,7 @@ struct follow {
 	bool submitted, taken;
 	bool known;        /* somebody has told something of it */
 	unsigned missing;  /* rounds in a row */
+	bool deleted;      /* in the first of them it was found to be */
 	uint64_t next_seq; /* events counted lower are old */
 	char epoch[64];    /* of next_seq */
 	struct buf node_errors;
@@ -255,14 +256,20 @@ static void follow_on_bus(void *user, bool up)
 	follow_start(f, !had_events);
 }
 
-static void follow_on_missing(struct follow *f)
+static void follow_on_missing(struct follow *f, bool deleted)
 {
 	struct error err;
 
 	f->missing++;
+	f->deleted |= deleted;
 	if (f->taken) {
 		if (f->missing < FOLLOW_MISSING_MAX)
 			return;
+		if (f->deleted)
+			progress_fail(f->progress, "deleted",
+			              "Removed from ComfyUI's queue by someone "
+			              "else; it did not run",
+			              NULL);
 		progress_fail(f->progress, "lost",
 		              "ComfyUI does not know the prompt any more: it "
 		              "was deleted from the queue, the history was "
@@ -285,7 +292,7 @@ static void follow_on_polled(void *user, const struct poller_news *n)
 
 	switch (n->found) {
 	case POLLER_MISSING:
-		follow_on_missing(f);
+		follow_on_missing(f, n->deleted);
 		return;
 	case POLLER_PENDING:
 		change = progress_fold_queued(f->progress, n->ahead,
@@ -304,6 +311,7 @@ static void follow_on_polled(void *user, const struct poller_news *n)
 		break;
 	}
 	f->missing = 0;
+	f->deleted = false;
 	f->known = f->taken = true;
 	if (progress_ended(f->progress))
 		follow_end(f);

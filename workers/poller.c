@@ -10,6 +10,7 @@
 
 #include <ev.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/backoff.h"
 #include "common/clock.h"
@@ -31,6 +32,10 @@ struct poller {
 	struct error trouble; /* of this round; ERR_NONE: none so far */
 	bool told_trouble;
 	struct backoff backoff;
+	/* One that was in the queue: where it still is in the next answer,
+	 * ComfyUI has not been restarted in between. */
+	char *witness;
+	bool stayed_up;
 };
 
 static void poller_histories(struct poller *p);
@@ -122,7 +127,8 @@ static void on_history(void *user, const struct comfy_history *h)
 {
 	struct poller_watch *w = user;
 	struct poller *p = w->poller;
-	struct poller_news n = {.found = POLLER_MISSING, .ahead = -1};
+	struct poller_news n = {
+		.found = POLLER_MISSING, .ahead = -1, .deleted = w->deleted};
 
 	w->call = NULL;
 	p->histories--;
@@ -176,11 +182,28 @@ static void poller_match(struct poller_watch *w, const struct comfy_queue *q)
 
 	n.ahead = comfy_queue_ahead(q, w->prompt_id, &running);
 	w->wants_history = n.ahead < 0;
+	w->deleted = n.ahead < 0 && w->waited && w->poller->stayed_up;
+	w->waited = n.ahead >= 0 && !running;
 	if (w->wants_history)
 		return;
 	if (running)
 		n.found = POLLER_RUNNING;
 	w->on_polled(w->user, &n);
+}
+
+static void poller_look_for_witness(struct poller *p,
+                                    const struct comfy_queue *q)
+{
+	const struct comfy_queue_item *item =
+		q->running_count > 0 ? q->running : q->pending;
+
+	p->stayed_up =
+		p->witness && comfy_queue_ahead(q, p->witness, NULL) >= 0;
+	free(p->witness);
+	p->witness = NULL;
+	/* For want of memory nothing is proven. */
+	if (q->running_count + q->pending_count > 0)
+		p->witness = strndup(item->prompt_id.p, item->prompt_id.n);
 }
 
 static void on_queue(void *user, const struct comfy_queue *q)
@@ -199,6 +222,7 @@ static void on_queue(void *user, const struct comfy_queue *q)
 		p->told_trouble = false;
 		link_notice(p->link, "ComfyUI answers again");
 	}
+	poller_look_for_witness(p, q);
 	p->delivering = true;
 	poller_set_aside(p, &todo);
 	while ((w = poller_take(p, &todo)))
@@ -236,7 +260,7 @@ void poller_add(struct poller *p, struct poller_watch *w, bool soon)
 		link_api_hold(p->link);
 	w->poller = p;
 	w->call = NULL;
-	w->wants_history = false;
+	w->wants_history = w->waited = w->deleted = false;
 	list_append(&p->watches, &w->node);
 	if (p->in_round)
 		p->again = p->again || soon;
@@ -305,6 +329,7 @@ struct poller *poller_free(struct poller *p)
 	ev_timer_stop(link_loop(p->link), &p->next);
 	if (p->queue_call)
 		comfy_call_cancel(p->queue_call);
+	free(p->witness);
 	free(p);
 	return NULL;
 }

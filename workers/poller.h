@@ -34,6 +34,9 @@ struct poller_news {
 	enum poller_found found;
 	int64_t ahead;
 	struct json entry; /* valid during the call */
+	/* MISSING: it waited in the queue, and was taken out of it while
+	 * ComfyUI stayed up. */
+	bool deleted;
 };
 
 struct poller_watch {
@@ -49,6 +52,8 @@ struct poller_watch {
 	struct poller *poller;
 	struct comfy_call *call;
 	bool wants_history;
+	bool waited;  /* in the queue, when it was asked last */
+	bool deleted; /* see struct poller_news */
 };
 
 struct poller *poller_new(struct link *l);

@@ -177,7 +177,7 @@ class Others(Case):
         self.rig.start_sim()
         first, waits = self.pair(ALONE)
         self.rig.sim("POST", "/queue", {"clear": True})
-        self.assertIn("deleted from the queue", waits.failed("lost"))
+        self.assertIn("someone else", waits.failed("deleted"))
         self.rig.sim("POST", "/interrupt")
         first.failed("interrupted")
 
@@ -188,7 +188,9 @@ class Others(Case):
         self.rig.fault(fault="drop")
         self.link("waiting")
         self.rig.sim("POST", "/queue", {"clear": True})
-        self.assertIn("somebody cleared both", waits.failed("lost"))
+        # The other one shows that ComfyUI stayed up.
+        self.assertIn("someone else", waits.failed("deleted"))
+        self.assertEqual(waits.lines[-1]["progress_method"], "polling")
         self.rig.sim("POST", "/interrupt")
         first.failed("interrupted")
 
