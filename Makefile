@@ -433,11 +433,13 @@ lint-python:
 	        for f in sys.argv[1:]]' $(PYTHON_SCRIPTS)
 
 # --- the rest ----------------------------------------------------------------
-.PHONY: bench chaos install uninstall deb clean help
+.PHONY: bench bench-peers chaos install uninstall deb clean help
 $(TESTBIN)/bench: $(call objs,$(BENCH_SRC))
 	@mkdir -p $(@D)
 	$(SAY) LINK $@
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^
+bench-peers: all ## comfymux beside comfyui-mcp of npm (root, npm, 900 MB)
+	@BIN=$(abspath $(BIN)) tests/bench/peers/run
 bench: all $(TESTBIN)/bench ## the table of figures; QUICK=1, RECORD=1, SECTIONS="latency ..."
 	@BIN=$(BIN) PYTHONDONTWRITEBYTECODE=1 python3 tests/bench/bench.py \
 	        $(if $(QUICK),--quick) $(if $(RECORD),--record \
