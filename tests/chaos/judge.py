@@ -107,6 +107,8 @@ class Judge:
                 # Whoever never heard the answer to a POST looks it up; a
                 # ComfyUI that has forgotten everything gets it again.
                 self.counts["posted again to a ComfyUI that had forgotten it"] += 1
+            elif any(a < d < b for d in p.deleted):
+                self.counts["posted again, unheard and deleted by others before"] += 1
             else:
                 self.wrong("%s was given to ComfyUI twice" % marker)
 

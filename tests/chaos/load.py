@@ -407,6 +407,8 @@ class Commands(Looper):
         status = process.wait()
         process.stdout.close()
         log.close()
+        if last and "type" in last and "status" not in last:
+            last = {"error": last}  # a refusal
         outcome = outcome_of(last.get("progress", last) if last else {})
         outcome["exit"] = status
         if not outcome["prompt_id"]:
