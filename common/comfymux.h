@@ -47,7 +47,8 @@
  *
  * A client is for one thread at a time, whichever that is; different clients
  * may be used in different threads at once. The library starts no threads, but
- * libcurl may, to resolve a host name; that thread ends with the request.
+ * libcurl may, to resolve a host name; that thread ends when the resolver does,
+ * and nobody waits for it.
  *
  * PROCESS
  *
@@ -264,12 +265,13 @@ struct cmx_result {
  * `workflow`: JSON text in ComfyUI's API format (in the web page: Workflow,
  * Export (API)), passed on digit for digit. `timeout_ms`: 0 for CMX_TIMEOUT_MS;
  * when it is over the prompt runs on, and can be watched by cmx_subscribe.
- * `on_progress` may be NULL; it gets every state from queued to the last one.
- * `resultp` may be NULL.
+ * `on_progress` may be NULL; it gets the state when the prompt was taken,
+ * whenever it changes, and when it ends. `resultp` may be NULL.
  *
- * 0 if it completed. Otherwise a code, and a result as well, unless the code
- * is CMX_E_INVALID, CMX_E_BUSY, CMX_E_FORKED or CMX_E_NOMEM: then nothing was
- * submitted. */
+ * 0 if it completed, a code if not; *resultp tells more in both cases. It is
+ * NULL if nothing was submitted because an argument, the configuration or the
+ * moment was wrong, and if the wait broke off (CMX_E_SYSTEM, CMX_E_NOMEM, or a
+ * callback freed the client): then the prompt runs on. */
 CMX_API int cmx_run(struct cmx *c, const char *workflow, int64_t timeout_ms,
                     cmx_progress_fn *on_progress, void *user,
                     struct cmx_result **resultp);
@@ -384,8 +386,8 @@ CMX_API void cmx_results_free(struct cmx_results *r);
 
 /* --- within an event loop ------------------------------------------------- */
 
-/* A descriptor to wait for reading on; the same as long as the client lives,
- * cmx_reset apart. It belongs to the client: don't read from it, don't close
+/* A descriptor to wait for reading on; the same as long as the client lives. It
+ * belongs to the client: don't read from it, don't close
  * it. With level-triggered waiting (poll, epoll's default) nothing is missed.
  */
 CMX_API int cmx_fd(struct cmx *c);
@@ -426,7 +428,8 @@ CMX_API int cmx_start_chain(struct cmx *c, const struct cmx_step *steps,
                             cmx_all_end_fn *on_end, void *user,
                             struct cmx_task **taskp);
 
-/* The prompt's id; "" for a batch or chain. Valid as long as the task. */
+/* The prompt's id, chosen before it is submitted; "" for a batch or chain.
+ * Valid until the next cmx_dispatch: an old ComfyUI gives an id of its own. */
 CMX_API const char *cmx_task_prompt_id(struct cmx_task *t);
 /* Cancels what runs of it and starts nothing more; on_end follows. */
 CMX_API int cmx_task_cancel(struct cmx_task *t);

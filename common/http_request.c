@@ -161,6 +161,11 @@ static CURLcode set_network(struct http_call *c)
 	SET(CURLOPT_PROTOCOLS_STR, "http,https");
 	SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	SET(CURLOPT_NOSIGNAL, 1L);
+#if LIBCURL_VERSION_NUM >= 0x075700
+	/* A call that ends while its host's name is being resolved would else
+	 * wait for the resolver's thread, which may take half a minute. */
+	SET(CURLOPT_QUICK_EXIT, 1L);
+#endif
 	SET(CURLOPT_FOLLOWLOCATION, 0L);
 	SET(CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
 	SET(CURLOPT_CONNECTTIMEOUT_MS, (long)h->connect_timeout_ms);

@@ -265,6 +265,112 @@ START_TEST(reset_ends_everything)
 }
 END_TEST
 
+static const char *const three[] = {WORKFLOW, WORKFLOW, WORKFLOW};
+
+static void on_item(void *user, size_t index, const struct cmx_result *r)
+{
+	struct seen *s = user;
+
+	s->errors += r->code != CMX_OK;
+}
+
+static void on_item_progress(void *user, size_t index,
+                             const struct cmx_progress *p)
+{
+	((struct seen *)user)->news++;
+}
+
+static void on_all_end(void *user, int code, const struct cmx_results *r)
+{
+	struct seen *s = user;
+
+	s->ends++;
+	s->code = code;
+	ck_assert_uint_eq(r->count, 3);
+	for (size_t i = 0; i < 3; i++)
+		ck_assert_uint_eq(r->items[i]->index, i);
+}
+
+static struct cmx_batch_options batch_options(struct seen *s)
+{
+	struct cmx_batch_options o = CMX_BATCH_OPTIONS_INIT;
+
+	o.on_progress = on_item_progress;
+	o.on_item = on_item;
+	o.user = s;
+	return o;
+}
+
+START_TEST(batch_in_a_foreign_loop)
+{
+	struct seen s = {.news = 0};
+	struct cmx_batch_options o = batch_options(&s);
+	struct cmx_task *t;
+
+	ck_assert_int_eq(
+		cmx_start_batch(client, three, 3, &o, on_all_end, &s, &t), 0);
+	ck_assert_str_eq(cmx_task_prompt_id(t), "");
+	for (size_t i = 0; i < 3; i++) {
+		run_until(loop, comfy.count == i + 1);
+		comfy.prompts[i].state = FAKE_DONE;
+	}
+	run_until(loop, s.ends == 1);
+	ck_assert_int_eq(s.code, CMX_OK);
+	ck_assert_uint_eq(s.errors, 0);
+	ck_assert_uint_ge(s.news, 3);
+}
+END_TEST
+
+START_TEST(batch_cancelled)
+{
+	struct seen s = {.news = 0};
+	struct cmx_batch_options o = batch_options(&s);
+	struct cmx_task *t;
+
+	ck_assert_int_eq(
+		cmx_start_batch(client, three, 3, &o, on_all_end, &s, &t), 0);
+	run_until(loop, s.news > 0);
+	ck_assert_int_eq(cmx_task_cancel(t), 0);
+	run_until(loop, s.ends == 1);
+	ck_assert_int_eq(s.code, CMX_E_PARTIAL);
+	ck_assert_uint_eq(s.errors, 3);
+}
+END_TEST
+
+static struct cmx_task *to_free;
+
+static void on_item_free(void *user, size_t index, const struct cmx_progress *p)
+{
+	((struct seen *)user)->news++;
+	cmx_task_free(to_free);
+}
+
+/* Of a batch and of a chain, in their own callbacks. */
+START_TEST(freed_in_a_callback)
+{
+	const struct cmx_step steps[3] = {{.workflow = WORKFLOW},
+	                                  {.workflow = WORKFLOW},
+	                                  {.workflow = WORKFLOW}};
+	struct seen s = {.news = 0};
+	struct cmx_batch_options o = batch_options(&s);
+
+	o.on_progress = on_item_free;
+	ck_assert_int_eq(
+		cmx_start_batch(client, three, 3, &o, on_all_end, &s, &to_free),
+		0);
+	run_until(loop, s.news == 1);
+	run_for(loop, 300);
+	ck_assert_int_eq(
+		cmx_start_chain(client, steps, 3, &o, on_all_end, &s, &to_free),
+		0);
+	run_until(loop, s.news == 2);
+	run_for(loop, 300);
+	ck_assert_uint_eq(s.news, 2);
+	ck_assert_uint_eq(s.ends, 0);
+	ck_assert_uint_eq(comfy.deletes + comfy.interrupts, 0);
+}
+END_TEST
+
 START_TEST(no_events_says_so)
 {
 	ck_assert_int_eq(cmx_connect(client), CMX_E_UNREACHABLE);
@@ -286,6 +392,9 @@ int main(void)
 	tcase_add_test(t, timeout_at_its_edge);
 	tcase_add_test(t, subscription_outlives_the_end);
 	tcase_add_test(t, reset_ends_everything);
+	tcase_add_test(t, batch_in_a_foreign_loop);
+	tcase_add_test(t, batch_cancelled);
+	tcase_add_test(t, freed_in_a_callback);
 	tcase_add_test(t, no_events_says_so);
 	suite_add_tcase(s, t);
 	return runner_run(s);

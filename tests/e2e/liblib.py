@@ -90,6 +90,7 @@ def remove():
 
 class LibraryCase(unittest.TestCase):
     kind = "shared"
+    preload = None
 
     def setUp(self):
         self.rig = rig.Rig()
@@ -98,9 +99,9 @@ class LibraryCase(unittest.TestCase):
         self.rig.start_sim()
 
     def env(self):
-        # asan wants to be the first of all libraries: it is linked in.
+        more = {"LD_PRELOAD": self.preload} if self.preload else {}
         return library_env({**self.rig.env, "COMFYUI_HOST": self.rig.sim_url,
-                            "COMFYMUX_SOCKET": self.rig.socket})
+                            "COMFYMUX_SOCKET": self.rig.socket, **more})
 
     def start(self, *args, program="library", kind=None, **kwargs):
         path = os.path.join(TREE, program + "-" + (kind or self.kind))

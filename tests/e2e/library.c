@@ -409,6 +409,24 @@ static int do_drop(void)
 	return 0;
 }
 
+/* loop-free FILE: freed while a request is under way */
+static int do_loop_free(void)
+{
+	char *text = read_file(args[0]);
+	struct cmx *c = new_client();
+	struct ending e;
+
+	memset(&e, 0, sizeof(e));
+	CHECK(cmx_start(c, text, 0, on_count, on_end, &e, NULL) == 0);
+	for (int i = 0; i < 20; i++)
+		CHECK(cmx_wait(c, 20) >= 0);
+	CHECK(e.ends == 0);
+	cmx_free(c);
+	free(text);
+	puts("done");
+	return 0;
+}
+
 /* --- many ----------------------------------------------------------------- */
 
 struct seen {
@@ -917,6 +935,7 @@ static const struct {
 	{"leave", do_leave, 1},
 	{"loop", do_loop, 1},
 	{"free", do_free, 1},
+	{"loop-free", do_loop_free, 1},
 	{"cancel", do_cancel, 1},
 	{"cancel-other", do_cancel_other, 1},
 	{"drop", do_drop, 1},

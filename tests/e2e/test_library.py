@@ -132,6 +132,22 @@ class Nobody(liblib.LibraryCase):
             stderr=subprocess.STDOUT, text=True, timeout=rig.PATIENCE_S)
         self.assertEqual((done.returncode, done.stdout), (0, "done\n"))
 
+    @unittest.skipIf(liblib.ASAN, "which has to be the first library")
+    def test_resolver_that_hangs(self):
+        """Nobody waits for its thread: neither dispatching nor freeing."""
+        source = os.path.join(liblib.TREE, "hang.c")
+        with open(source, "w") as f:
+            f.write("#include <unistd.h>\nint getaddrinfo(void);\n"
+                    "int getaddrinfo(void) { for (;;) pause(); }\n")
+        shim = os.path.join(liblib.TREE, "hang.so")
+        liblib.command("gcc", "-shared", "-fPIC", "-fno-builtin", source, "-o", shim)
+        self.rig.sim_url = "http://comfyui.invalid:8188"
+        self.preload = shim
+        out = self.run_it("run", self.workflow(), "300")
+        self.assertIn("end not done in time: ", out)
+        out = self.run_it("loop-free", self.workflow())
+        self.assertEqual(out, "done\n")
+
     def test_peer_that_hangs_up(self):
         """Each request meets a connection that is reset: no SIGPIPE."""
         listener = socket.create_server(("127.0.0.1", 0))
