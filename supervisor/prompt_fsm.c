@@ -225,6 +225,7 @@ static void note(struct prompt_fsm *f, enum prompt_event ev, bool link_up)
 		break;
 	case PROMPT_EV_POST:
 		f->gap = !link_up;
+		f->posted = true;
 		f->seen = f->over = false;
 		f->absent = 0;
 		break;

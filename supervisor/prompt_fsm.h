@@ -79,6 +79,7 @@ struct prompt_fsm {
 	bool gap;
 	/* ComfyUI was seen to have it, and the link has held since. */
 	bool seen;
+	bool posted;    /* by this process: in the order of its list */
 	bool over;      /* `executing` null came, history is being asked */
 	bool cancelled; /* we asked ComfyUI to stop it */
 	/* Left by an earlier process: while there was no supervisor its worker

@@ -245,13 +245,14 @@ static bool older_is_there(const struct reconcile *r, const struct prompt *p)
 	const struct prompt *older;
 	struct list *it;
 
-	if (r->ours_seen == 0)
+	/* What an earlier process posted may stand in another order. */
+	if (r->ours_seen == 0 || !p->fsm.posted)
 		return false;
 	list_for_each (it, &r->tracker->outstanding) {
 		older = list_entry(it, struct prompt, by_post);
 		if (older == p)
 			break;
-		if (older->answer_seen == r->answers)
+		if (older->fsm.posted && older->answer_seen == r->answers)
 			return true;
 	}
 	return false;

@@ -308,6 +308,18 @@ START_TEST(test_deleted_or_lost)
 }
 END_TEST
 
+/* After a restart of ours the list need not be in the order of posting. */
+START_TEST(test_older_one_of_an_earlier_process)
+{
+	submitted(1)->fsm.posted = _i == 1;
+	submitted(2)->fsm.posted = _i == 0;
+	reconcile_start(&r);
+	queue_is("r1");
+	history_has(2, false);
+	ck_assert_str_eq(told(), "Q r1 H2 a2");
+}
+END_TEST
+
 START_TEST(test_few_questions_at_once)
 {
 	for (int i = 0; i < 7; i++)
@@ -617,6 +629,7 @@ static Suite *reconcile_suite(void)
 	tcase_add_test(c, test_all_in_the_queue);
 	tcase_add_test(c, test_missing_ones_are_asked_after);
 	tcase_add_loop_test(c, test_deleted_or_lost, 0, 9);
+	tcase_add_loop_test(c, test_older_one_of_an_earlier_process, 0, 2);
 	tcase_add_test(c, test_few_questions_at_once);
 	tcase_add_test(c, test_posted_since_is_not_judged);
 	tcase_add_test(c, test_a_post_under_way_is_not_judged);
