@@ -34,12 +34,12 @@ COMMON := account backoff base64 batch_plan buf chain_image chain_spec clock com
 IPC    := channel client client_connect conn creds frame frame_queue lines listener \
           message message_build zygote
 SUPERVISOR := admission client_queue early eventlog hub life life_begin life_cancel \
-          life_end guardian notify nursery nursery_worker ops ops_query options peer polling position poster \
-          prompt_fsm queue reconcile restart_policy roles service_user state_dir store store_checkpoint \
+          life_end guardian jobs notify nursery nursery_worker ops ops_jobs ops_query options peer polling position poster \
+          prompt_fsm queue reconcile restart_policy roles service_user state_dir store store_checkpoint store_jobs \
           store_open stream subscription supervisor tell tracker upstream \
           upstream_fsm upstream_socket upstream_tls worker_proc zygote_proc
 WORKERS := worker zygote remote_file link link_http poller follow cancel execute \
-           execute_submit execute_view batch chain hand_over request request_run request_job request_query request_view \
+           execute_submit execute_view batch chain hand_over job_worker request request_run request_job request_query request_view \
            jsonrpc mcp mcp_call mcp_describe mcp_files mcp_methods mcp_outputs \
            mcp_progress mcp_resources mcp_result mcp_session mcp_ticker mcp_uri \
            mcp_version tool_admin tool_args tool_ask tool_execute tool_files \
@@ -47,7 +47,7 @@ WORKERS := worker zygote remote_file link link_http poller follow cancel execute
 FRONT  := ask autostart bars cli files host keeper keeper_worker out result session show spawn \
           cmd_run cmd_submit cmd_watch cmd_cancel cmd_queue cmd_history \
           cmd_download cmd_pause cmd_reconnect cmd_restart_workers cmd_status \
-          cmd_mcp mcp_lines batch_source chain_file job job_fetch job_view cmd_batch cmd_chain
+          cmd_mcp mcp_lines batch_source chain_file job job_fetch job_view cmd_batch cmd_chain cmd_jobs talk
 SIM    := sim_main sim_options sim_loop sim_text sim_journal sim_stats \
           sim_server sim_server_http sim_server_ws sim_clients sim_events \
           sim_value sim_nodes sim_node_table sim_validate sim_validate_input \

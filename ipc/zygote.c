@@ -22,7 +22,8 @@
 
 #define FLAG_SYSLOG 1u
 #define FLAG_TENANT 2u
-#define FLAGS_ALL   (FLAG_SYSLOG | FLAG_TENANT)
+#define FLAG_JOB    4u
+#define FLAGS_ALL   (FLAG_SYSLOG | FLAG_TENANT | FLAG_JOB)
 
 static const char magic[4] = {'z', 'y', 'g', ZYGOTE_VERSION};
 
@@ -122,7 +123,7 @@ static ssize_t put_told(char *out, const struct zygote_told *t)
 		t->sessions,
 		(uint32_t)t->log_level,
 		(t->log_to_syslog ? FLAG_SYSLOG : 0) |
-			(t->tenant ? FLAG_TENANT : 0),
+			(t->tenant ? FLAG_TENANT : 0) | (t->job ? FLAG_JOB : 0),
 	};
 	const char *const strings[ZYGOTE_STRINGS] = {
 		t->comfyui, t->address, t->client_id, t->ca_file, t->proxy};
@@ -159,6 +160,7 @@ static bool take_told(struct rest *r, struct zygote_told *t)
 	t->log_level = (enum log_level)level;
 	t->log_to_syslog = (flags & FLAG_SYSLOG) != 0;
 	t->tenant = (flags & FLAG_TENANT) != 0;
+	t->job = (flags & FLAG_JOB) != 0;
 	return level < LOG_LEVEL_COUNT && (flags & ~FLAGS_ALL) == 0;
 }
 

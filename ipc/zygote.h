@@ -57,6 +57,9 @@ struct zygote_told {
 	enum log_level log_level;
 	bool log_to_syslog; /* else to the stderr that it inherits */
 	bool tenant;        /* the supervisor serves several users */
+	/* The worker of a detached job: its session channel has no other end
+	 * and is to be closed. */
+	bool job;
 };
 
 struct zygote_message {

@@ -77,22 +77,21 @@ static void let_in(struct hub *h, int fd_)
 		log_error("hub", "client dropped: %s", err.text);
 }
 
-struct peer *hub_adopt(struct hub *h, int fd_, const struct peer *as,
-                       bool as_operator, struct error *err)
+struct peer *hub_adopt(struct hub *h, int fd_, const struct creds *as,
+                       bool roomy, bool is_operator_, struct error *err)
 {
 	cleanup_close int fd = fd_;
 	struct creds creds = {0};
 	struct peer *p;
 
-	if (check_room(h, &as->creds, as->is_operator, err) < 0)
+	if (check_room(h, as, roomy, err) < 0)
 		return NULL;
-	if (creds_copy(&creds, &as->creds) < 0) {
+	if (creds_copy(&creds, as) < 0) {
 		(void)error_set_nomem(err, "a bus");
 		return NULL;
 	}
 	/* Consumes fd and creds. */
-	p = peer_new(h, steal_fd(&fd), &creds, as->is_operator && as_operator,
-	             err);
+	p = peer_new(h, steal_fd(&fd), &creds, is_operator_, err);
 	if (p)
 		p->is_bus = true;
 	return p;

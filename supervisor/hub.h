@@ -138,11 +138,11 @@ static inline struct span wait_id(const struct wait *w)
 	return span_make(w->id_len > 0 ? w->id : NULL, w->id_len);
 }
 
-/* A client on a socketpair's end (consumed, on failure too) that may do what
- * `as` may and no more: a bus. Without `as_operator` it may do only what any
- * user may, whoever `as` is. NULL with `err`. */
-struct peer *hub_adopt(struct hub *h, int fd, const struct peer *as,
-                       bool as_operator, struct error *err);
+/* A client on a socketpair's end (consumed, on failure too) that acts for these
+ * credentials: a bus. `roomy`: as many as operators may have. NULL with `err`.
+ */
+struct peer *hub_adopt(struct hub *h, int fd, const struct creds *as,
+                       bool roomy, bool is_operator, struct error *err);
 
 static inline struct peer *peer_of(struct subscriber *s)
 {

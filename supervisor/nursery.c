@@ -110,6 +110,7 @@ static void session_free(struct session *s)
 	(void)map_remove(&n->by_id, s->id, strlen(s->id));
 	list_del(&s->link);
 	worker_release(s);
+	jobs_session_gone(&n->sv->jobs, s);
 	if (s->bus)
 		s->bus->session = NULL;
 	if (s->keeper) {
@@ -121,9 +122,15 @@ static void session_free(struct session *s)
 	free(s);
 }
 
+bool session_has_work(const struct session *s)
+{
+	return s->job && s->job->state != JOB_OVER && !s->nursery->stopping;
+}
+
 void session_settle(struct session *s)
 {
-	if (!s->keeper && !worker_proc_exists(&s->worker))
+	if (!s->keeper && !worker_proc_exists(&s->worker) &&
+	    !session_has_work(s))
 		session_free(s);
 }
 
@@ -279,6 +286,8 @@ bool session_is_operator(const struct session *s)
 {
 	/* Programs drive an MCP session, with words from anywhere: it doesn't
 	 * get at other people's work because its user could. */
+	if (s->job)
+		return s->nursery->sv->single_user;
 	return s->keeper && s->keeper->is_operator &&
 	       (s->nursery->sv->single_user || strcmp(s->kind, "mcp") != 0);
 }
@@ -286,6 +295,7 @@ bool session_is_operator(const struct session *s)
 int session_make_bus(struct session *s, struct error *err)
 {
 	struct hub *h = &s->nursery->sv->hub;
+	struct creds job = {.uid = s->uid};
 	cleanup_close int theirs = -1;
 	struct peer *p;
 	int sv[2];
@@ -295,7 +305,9 @@ int session_make_bus(struct session *s, struct error *err)
 		return error_set_errno(err, -r, "cannot make a bus");
 	theirs = sv[1];
 	/* Consumes sv[0]. */
-	p = hub_adopt(h, sv[0], s->keeper, session_is_operator(s), err);
+	p = hub_adopt(h, sv[0], s->keeper ? &s->keeper->creds : &job,
+	              s->keeper ? s->keeper->is_operator : true,
+	              session_is_operator(s), err);
 	if (!p)
 		return -1;
 	set_bus(s, p);
@@ -398,6 +410,34 @@ void nursery_peer_gone(struct nursery *n, struct peer *p)
 	} else if (p == s->bus) {
 		s->bus = NULL;
 	}
+}
+
+/* --- detached jobs -------------------------------------------------------- */
+
+int nursery_begin_job(struct nursery *n, struct job *job, struct error *err)
+{
+	struct session *s;
+
+	if (n->stopping)
+		return error_set(err, ERR_BUSY, "the supervisor is stopping");
+	s = begin_session(n, "", err);
+	if (!s)
+		return -1;
+	s->kind = job->kind;
+	s->uid = job->uid;
+	s->host = SESSION_FORKED;
+	s->job = job;
+	job->session = s;
+	log_info("nursery", "session of a job (id=%s kind=%s uid=%u job=%s)",
+	         s->id, s->kind, (unsigned)s->uid, job->id);
+	worker_start(s);
+	return 0;
+}
+
+void nursery_stop_job(struct session *s)
+{
+	if (worker_proc_exists(&s->worker))
+		worker_tell(s, WORKER_EV_STOP);
 }
 
 /* --- orders --------------------------------------------------------------- */

@@ -24,6 +24,7 @@
 #include "supervisor/worker_proc.h"
 
 struct buf;
+struct job;
 struct peer;
 struct supervisor;
 struct zygote_proc;
@@ -50,6 +51,7 @@ struct session {
 	uid_t uid;
 	enum session_host host;
 	struct peer *keeper; /* NULL: gone, only the worker is left */
+	struct job *job;     /* the session has no keeper, but this; or NULL */
 	struct peer *bus;    /* NULL: none; the keeper itself if SESSION_SELF */
 	unsigned restarts;   /* workers beyond the first */
 	bool had_worker;
@@ -102,6 +104,12 @@ int nursery_attach(struct nursery *n, struct peer *p, struct span request_id,
 int nursery_bus_attached(struct nursery *n, struct peer *p, struct error *err);
 /* Called when a client's connection ends. */
 void nursery_peer_gone(struct nursery *n, struct peer *p);
+
+/* A session for a detached job, and its worker; successors come until the job
+ * is over. */
+int nursery_begin_job(struct nursery *n, struct job *job, struct error *err);
+/* The job's worker is to be replaced. */
+void nursery_stop_job(struct session *s);
 
 /* Stops the worker of one session, or (NULL) of all that `by` may see; their
  * keepers ask for successors. For an operator the zygote is replaced first, so

@@ -12,6 +12,8 @@
 void session_answer(struct session *s);
 /* ... or can't be had. */
 void session_refuse(struct session *s, const struct error *err);
+/* Has a worker without a keeper: its job is not over. */
+bool session_has_work(const struct session *s);
 /* Frees it if neither keeper nor worker is left. */
 void session_settle(struct session *s);
 /* A bus for the session's worker, bound to the keeper's identity: the worker's

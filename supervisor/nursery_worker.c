@@ -202,6 +202,15 @@ static void miscarry(struct session *s, const struct worker_end *end)
 	session_refuse(s, &err);
 }
 
+/* A job has nobody who would ask for another worker. */
+static void worker_succeed(struct session *s, bool forked)
+{
+	if (!forked)
+		restart_policy_died(&s->policy, clock_ms(), -1);
+	s->tries = 0;
+	worker_start(s);
+}
+
 /* May free the session. */
 static void bury(struct session *s, const struct worker_end *end)
 {
@@ -232,7 +241,9 @@ static void bury(struct session *s, const struct worker_end *end)
 		zygotes_retire(n);
 	if (s->keeper && forked)
 		send_obituary(s, end);
-	if (s->asked && forked)
+	if (session_has_work(s))
+		worker_succeed(s, forked);
+	else if (s->asked && forked)
 		worker_start(s);
 	else if (s->asked)
 		miscarry(s, end);
@@ -420,6 +431,7 @@ static struct zygote_told make_told(const struct session *s)
 		.log_level = log_get_level(),
 		.log_to_syslog = strcmp(sv->cfg.log_to, "syslog") == 0,
 		.tenant = !sv->single_user && !session_is_operator(s),
+		.job = s->job != NULL,
 	};
 }
 
@@ -451,7 +463,8 @@ static int fork_now(struct session *s, struct error *err)
 	s->zygote = z;
 	if (s->keeper_fd >= 0)
 		(void)close(s->keeper_fd);
-	s->keeper_fd = steal_fd(&keeper);
+	/* A job's worker has nobody at the other end. */
+	s->keeper_fd = s->job ? -1 : steal_fd(&keeper);
 	worker_tell(s, WORKER_EV_FORK);
 	if (s->had_worker && s->tries == 1)
 		s->restarts++;
@@ -469,6 +482,8 @@ static void on_due(struct ev_loop *loop, ev_timer *w, int revents)
 		log_error("nursery", "no worker: %s (session=%s)", err.text,
 		          s->id);
 		session_refuse(s, &err);
+		if (session_has_work(s))
+			worker_succeed(s, false);
 	}
 }
 

@@ -542,6 +542,17 @@ static op_handler *const handlers[] = {
 	[OP_PAUSE] = op_pause,
 	[OP_RESUME] = op_resume,
 	[OP_RESTART_WORKERS] = op_restart_workers,
+	[OP_JOB_CREATE] = ops_job_create,
+	[OP_JOB_ADD] = ops_job_add,
+	[OP_JOB_START] = ops_job_start,
+	[OP_JOBS] = ops_jobs,
+	[OP_JOB] = ops_job,
+	[OP_JOB_CANCEL] = ops_job_cancel,
+	[OP_JOB_TAKE] = ops_job_take,
+	[OP_JOB_ITEM] = ops_job_item,
+	[OP_JOB_INTENT] = ops_job_intent,
+	[OP_JOB_RESULT] = ops_job_result,
+	[OP_JOB_END] = ops_job_end,
 	[OP_PING] = op_ping,
 };
 STATIC_ASSERT_ARRAY_SIZE(handlers, OP_COUNT);

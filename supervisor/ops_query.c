@@ -306,12 +306,12 @@ static void put_session(const struct session *s, struct buf *out)
 	(void)buf_putc(out, '{');
 	put_string(out, "id", s->id);
 	put_string(out, "kind", s->kind);
-	(void)buf_printf(out,
-	                 ",\"pid\":%d,\"keeper_pid\":%d,\"uid\":%u,"
-	                 "\"in_flight\":%zu,\"restarts\":%u}",
-	                 (int)session_pid(s), (int)s->keeper->creds.pid,
-	                 (unsigned)s->uid, s->bus ? s->bus->in_flight : 0,
-	                 s->restarts);
+	(void)buf_printf(
+		out,
+		",\"pid\":%d,\"keeper_pid\":%d,\"uid\":%u,"
+		"\"in_flight\":%zu,\"restarts\":%u}",
+		(int)session_pid(s), s->keeper ? (int)s->keeper->creds.pid : 0,
+		(unsigned)s->uid, s->bus ? s->bus->in_flight : 0, s->restarts);
 }
 
 /* Those whose keeper is gone are over; only their workers are still about to
@@ -327,7 +327,7 @@ static void put_sessions(struct supervisor *sv, const struct peer *peer,
 	(void)buf_putc(out, '[');
 	list_for_each (it, &sv->nursery.sessions) {
 		s = list_entry(it, struct session, link);
-		if (!s->keeper ||
+		if ((!s->keeper && !s->job) ||
 		    !may_see(peer->creds.uid, peer->is_operator, s->uid))
 			continue;
 		if (n++ > 0)

@@ -126,6 +126,7 @@ void peer_close(struct peer *p, const char *why)
 	log_close(p, why);
 	let_go_of_prompts(p);
 	nursery_peer_gone(&sv->nursery, p);
+	jobs_peer_gone(&sv->jobs, p);
 	subscriber_clear(&p->subscriber);
 	ev_io_stop(sv->loop, &p->reader);
 	ev_io_stop(sv->loop, &p->writer);

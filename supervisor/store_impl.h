@@ -26,6 +26,18 @@ enum store_stmt {
 	STMT_FIND_ENDED,
 	STMT_COUNT_OF,
 	STMT_PRUNE,
+	STMT_JOB_NEW,
+	STMT_JOB_STATE,
+	STMT_JOB_TEXTS_DROP,
+	STMT_JOB_DELETE,
+	STMT_JOB_ITEMS_DELETE,
+	STMT_JOB_EACH,
+	STMT_JOB_OPTIONS,
+	STMT_ITEM_ADD,
+	STMT_ITEM_TEXT,
+	STMT_ITEM_INTENT,
+	STMT_ITEM_RESULT,
+	STMT_ITEM_EACH,
 	STMT_COUNT
 };
 
@@ -43,6 +55,8 @@ struct store {
 };
 
 extern const char *const store_sql[STMT_COUNT];
+/* The tables of jobs, made where they are missing: version 1 had none. */
+extern const char store_jobs_schema[];
 
 /* store_open.c: the error for an SQLite result, with advice. Returns -1. */
 int store_error(const char *path, sqlite3 *db, int rc, const char *doing,

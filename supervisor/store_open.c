@@ -11,7 +11,7 @@
 #include "common/log.h"
 
 #define APPLICATION_ID 0x434d5558 /* "CMUX" */
-#define SCHEMA_VERSION 1
+#define SCHEMA_VERSION 2
 #define WAL_PAGES      256     /* pages in the log before a checkpoint */
 #define WAL_KEEP_BYTES 4194304 /* size that the log shrinks back to */
 
@@ -80,6 +80,35 @@ const char *const store_sql[STMT_COUNT] = {
 	[STMT_PRUNE] = "DELETE FROM prompt WHERE row IN (SELECT row FROM prompt"
 		       " WHERE state = 3 AND ended_at < ?1"
 		       " ORDER BY ended_at, row LIMIT ?2)",
+	[STMT_JOB_NEW] = "INSERT INTO job(uid, kind, options, total, state,"
+			 " created_at) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
+	[STMT_JOB_STATE] = "UPDATE job SET state = ?2,"
+			   " ended_at = coalesce(?3, ended_at) WHERE row = ?1",
+	[STMT_JOB_TEXTS_DROP] = "UPDATE job_item SET text = NULL"
+				" WHERE job = ?1",
+	[STMT_JOB_DELETE] = "DELETE FROM job WHERE row = ?1",
+	[STMT_JOB_ITEMS_DELETE] = "DELETE FROM job_item WHERE job = ?1",
+	[STMT_JOB_EACH] = "SELECT row, uid, kind, total, state, created_at,"
+			  " ended_at,"
+			  " (SELECT count(*) FROM job_item WHERE job = row"
+			  "  AND ok = 1),"
+			  " (SELECT count(*) FROM job_item WHERE job = row"
+			  "  AND ok = 0),"
+			  " (SELECT total(bytes) FROM job_item WHERE job = row)"
+			  " FROM job ORDER BY row",
+	[STMT_JOB_OPTIONS] = "SELECT options FROM job WHERE row = ?1",
+	[STMT_ITEM_ADD] = "INSERT INTO job_item(job, idx, label, text, bytes)"
+			  " VALUES(?1, ?2, ?3, ?4, ?5)",
+	[STMT_ITEM_TEXT] = "SELECT text FROM job_item WHERE job = ?1"
+			   " AND idx = ?2",
+	[STMT_ITEM_INTENT] = "UPDATE job_item SET prompt_id = ?3,"
+			     " resubmits = ?4 WHERE job = ?1 AND idx = ?2"
+			     " AND ok IS NULL",
+	[STMT_ITEM_RESULT] = "UPDATE job_item SET ok = ?3, result = ?4"
+			     " WHERE job = ?1 AND idx = ?2 AND ok IS NULL",
+	[STMT_ITEM_EACH] = "SELECT idx, label, prompt_id, resubmits, ok, result"
+			   " FROM job_item WHERE job = ?1 AND idx >= ?2"
+			   " ORDER BY idx",
 };
 
 static const char *advice(int rc)
@@ -226,7 +255,8 @@ static int set_up(struct store *s, struct error *err)
 	         "PRAGMA journal_size_limit = " STR(WAL_KEEP_BYTES) ";",
 	         "set up", err) < 0)
 		return -1;
-	if (version == 0 && exec(s, schema, "make", err) < 0)
+	if ((version == 0 && exec(s, schema, "make", err) < 0) ||
+	    exec(s, store_jobs_schema, "make", err) < 0)
 		return -1;
 	for (int i = 0; i < STMT_COUNT; i++) {
 		rc = sqlite3_prepare_v3(s->db, store_sql[i], -1,

@@ -219,7 +219,8 @@ static void check_idle(struct supervisor *sv, int64_t now_ms)
 
 	if (!sv->options->autostarted || limit_ms == 0)
 		return;
-	if (sv->hub.peer_count > 0 || sv->tracker.active > 0)
+	if (sv->hub.peer_count > 0 || sv->tracker.active > 0 ||
+	    sv->jobs.active > 0)
 		sv->hub.idle_since_ms = now_ms;
 	if (now_ms - sv->hub.idle_since_ms >= limit_ms)
 		supervisor_stop(sv, "nobody needs it any more", true);
@@ -417,7 +418,8 @@ static int open_parts(struct supervisor *sv, struct error *err)
 	                            sv, err);
 	if (!sv->upstream)
 		return -1;
-	if (nursery_init(&sv->nursery, sv, err) < 0)
+	if (nursery_init(&sv->nursery, sv, err) < 0 ||
+	    jobs_init(&sv->jobs, sv, err) < 0)
 		return -1;
 	return hub_init(&sv->hub, sv, err);
 }
@@ -509,6 +511,7 @@ void supervisor_deinit(struct supervisor *sv)
 	if (sv->store)
 		(void)life_save(sv);
 	hub_deinit(&sv->hub);
+	jobs_deinit(&sv->jobs);
 	nursery_deinit(&sv->nursery);
 	free_api(sv);
 	free_calls(sv);

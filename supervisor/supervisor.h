@@ -20,6 +20,7 @@
 #include "supervisor/counters.h"
 #include "supervisor/early.h"
 #include "supervisor/hub.h"
+#include "supervisor/jobs.h"
 #include "supervisor/notify.h"
 #include "supervisor/nursery.h"
 #include "supervisor/options.h"
@@ -108,6 +109,7 @@ struct supervisor {
 	struct positions positions;
 	struct early early;
 	struct nursery nursery;
+	struct jobs jobs;
 	struct hub hub;
 	struct notify notify;
 

@@ -20,7 +20,7 @@ START_TEST(op_names)
 
 		ck_assert_int_eq(op_from_name(name), op);
 		name.n--;
-		ck_assert_int_eq(op_from_name(name), OP_COUNT);
+		ck_assert_int_ne(op_from_name(name), op);
 		ck_assert_uint_le(op_table[op].request_max, LINE_MAX_BYTES);
 		ck_assert_uint_ge(op_table[op].request_max, 4096);
 		ck_assert_str_ne(op_table[op].doc, "");
@@ -273,13 +273,14 @@ START_TEST(length_at_its_edge)
 	struct error err;
 
 	for (enum op op = 0; op < OP_COUNT; op++) {
-		char head[100];
+		char head[200];
 
 		if (op == OP_SUBMIT)
 			continue;
 		(void)snprintf(head, sizeof(head),
 		               "{\"op\":\"%s\",\"id\":1,\"prompt_id\":\"\","
-		               "\"kind\":\"\"",
+		               "\"kind\":\"\",\"job\":\"\",\"index\":0,"
+		               "\"total\":1,\"item\":{},\"result\":{}",
 		               op_table[op].name);
 		ck_assert_int_eq(
 			parse_padded(head, op_table[op].request_max, &err), 0);

@@ -171,7 +171,7 @@ START_TEST(test_broken_tail)
 	copy[n - 1] = 'x';
 	ck_assert_int_eq(zygote_decode(&back, copy, n), -EPROTO);
 	memcpy(copy, packet, n);
-	copy[first - 4] = 4; /* a flag that doesn't exist */
+	copy[first - 4] = 8; /* a flag that doesn't exist */
 	ck_assert_int_eq(zygote_decode(&back, copy, n), -EPROTO);
 	memcpy(copy, packet, n);
 	copy[first - 8] = LOG_LEVEL_COUNT;

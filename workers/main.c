@@ -15,6 +15,8 @@
 #include "common/log.h"
 #include "common/version.h"
 #include "ipc/channel.h"
+#include "ipc/zygote.h"
+#include "workers/job_worker.h"
 #include "workers/worker.h"
 #include "workers/zygote.h"
 
@@ -157,7 +159,8 @@ int main(int argc, char **argv)
 	} else if (begin(&start)) {
 		return EXIT_USAGE;
 	}
-	status = worker_run(&start);
+	status = start.told && start.told->job ? job_worker_run(&start)
+	                                       : worker_run(&start);
 	log_flush();
 	return status;
 }

@@ -50,6 +50,7 @@ static const struct option_info option_table[] = {
 	[OPT_KEEP_GOING] = {"keep-going", NULL, "after a failure run the steps that take nothing of it"},
 	[OPT_SWEEP]     = {"sweep", "NODE.INPUT=a,b,c", "one workflow for each value, or 1..8; may be repeated"},
 	[OPT_DOWNLOAD]  = {"download", "DIR", "fetch the outputs into DIR as they finish"},
+	[OPT_DETACH] = {"detach", NULL, "hand the job to the supervisor and print its id"},
 };
 /* clang-format on */
 STATIC_ASSERT_ARRAY_SIZE(option_table, OPT_COUNT);
@@ -328,6 +329,9 @@ static int parse_option(struct parse *p, enum cli_option o, const char *value)
 		return 0;
 	case OPT_DOWNLOAD:
 		cli->download = value;
+		return 0;
+	case OPT_DETACH:
+		cli->detach = true;
 		return 0;
 	case OPT_COUNT:
 		break;

@@ -52,6 +52,7 @@ enum cli_option {
 	OPT_KEEP_GOING,
 	OPT_SWEEP,
 	OPT_DOWNLOAD,
+	OPT_DETACH,
 	OPT_COUNT
 };
 
@@ -81,7 +82,7 @@ struct cli {
 	const char *sweeps[CLI_SWEEPS_MAX];
 	size_t sweep_count;
 	unsigned concurrency; /* 0: not told */
-	bool stop_on_error, keep_going;
+	bool stop_on_error, keep_going, detach;
 	const char *output, *subfolder, *type, *download;
 	int argc; /* positional arguments */
 	char **argv;
@@ -131,5 +132,7 @@ int cmd_status(struct cli *cli);
 int cmd_mcp(struct cli *cli);
 int cmd_batch(struct cli *cli);
 int cmd_chain(struct cli *cli);
+int cmd_jobs(struct cli *cli);
+int cmd_attach(struct cli *cli);
 
 #endif

@@ -20,6 +20,7 @@
 #include "workers/front/batch_source.h"
 #include "workers/front/job.h"
 #include "workers/front/job_fetch.h"
+#include "workers/front/jobs.h"
 
 #define RESULT_BYTES (32u << 20)
 
@@ -392,7 +393,11 @@ int cmd_batch(struct cli *cli)
 		(void)error_set(&err, ERR_SYSTEM, "no event loop");
 		return cli_fail(&err);
 	}
-	if (batch_open(&b, cli, &err)) {
+	if (cli->detach) {
+		b.source = batch_source_new(cli, &err);
+		status = b.source ? jobs_detach_batch(cli, b.source)
+		                  : cli_fail(&err);
+	} else if (batch_open(&b, cli, &err)) {
 		status = cli_fail(&err);
 		if (err.code == ERR_LIMIT)
 			status = EXIT_USAGE;

@@ -1,8 +1,9 @@
 /*
- * cmd_cancel.c - `comfymux cancel PROMPT_ID`.
+ * cmd_cancel.c - `comfymux cancel PROMPT_ID`, or of a job.
  */
 #include "common/cleanup.h"
 #include "workers/front/ask.h"
+#include "workers/front/jobs.h"
 
 static int print_cancelled(const struct cli *cli, struct json result)
 {
@@ -16,6 +17,8 @@ int cmd_cancel(struct cli *cli)
 	cleanup_buf struct buf params = BUF_INIT(4096);
 	struct error err = ERROR_NULL;
 
+	if (jobs_is_id(cli->argv[0]))
+		return jobs_cancel(cli);
 	(void)buf_putc(&params, '{');
 	ask_param(&params, "prompt_id", cli->argv[0]);
 	if (buf_putc(&params, '}') < 0) {

@@ -15,6 +15,7 @@
 #include "workers/front/chain_file.h"
 #include "workers/front/job.h"
 #include "workers/front/job_fetch.h"
+#include "workers/front/jobs.h"
 
 #define RESULT_BYTES (32u << 20)
 
@@ -188,6 +189,27 @@ static void chain_close(struct chain_run *c)
 	free(c->started);
 }
 
+static int chain_detach(struct cli *cli)
+{
+	cleanup_buf struct buf text = BUF_INIT(LINE_MAX_BYTES);
+	struct error err = ERROR_NULL;
+	struct json whole;
+	size_t count;
+
+	(void)buf_putc(&text, '{');
+	if (chain_file_read(cli, cli->argv[0], &text, &count, &err))
+		return cli_fail(&err);
+	(void)buf_putc(&text, '}');
+	if (!buf_ok(&text) ||
+	    json_parse(&whole, text.data, text.len, JSON_NONFINITE, NULL)) {
+		(void)error_set(&err, ERR_INVALID, "the chain is too large");
+		return cli_fail(&err);
+	}
+	if (json_is(json_get(whole, "stop_on_error"), JSON_FALSE))
+		cli->keep_going = true;
+	return jobs_detach_chain(cli, json_get(whole, "steps"));
+}
+
 int cmd_chain(struct cli *cli)
 {
 	struct chain_run c = {.job = {.cli = cli,
@@ -196,6 +218,8 @@ int cmd_chain(struct cli *cli)
 	struct error err = ERROR_NULL;
 	int status;
 
+	if (cli->detach)
+		return chain_detach(cli);
 	if (!c.job.loop) {
 		(void)error_set(&err, ERR_SYSTEM, "no event loop");
 		return cli_fail(&err);

@@ -86,8 +86,12 @@ static void on_interrupt(struct ev_loop *loop, ev_signal *w, int revents)
 	struct job *j = w->data;
 	struct list *it;
 
-	if (j->interrupts++ > 0 || !j->keeper) {
+	if (j->interrupts++ > 0) {
 		job_end(j, EXIT_CANCELLED);
+		return;
+	}
+	if (!j->keeper) {
+		j->on_cancel(j);
 		return;
 	}
 	job_view_note(&j->view, "cancelling; press Ctrl-C again to leave "
@@ -118,6 +122,8 @@ int job_open(struct job *j, const char *kind, struct error *err)
 	j->interrupt.data = j->terminate.data = j;
 	ev_signal_start(j->loop, &j->interrupt);
 	ev_signal_start(j->loop, &j->terminate);
+	if (!kind)
+		return 0;
 	kc.bus_fd = autostart_connect(&j->cli->cfg, &no_bus);
 	if (kc.bus_fd < 0 && no_bus.code != ERR_UNREACHABLE) {
 		*err = no_bus;

@@ -39,7 +39,8 @@ struct job {
 	void (*on_cancel)(struct job *j);
 };
 
-/* Starts the session; `kind` as the supervisor calls it. `j->cli`, `j->view`
+/* Starts the session; `kind` as the supervisor calls it, NULL: no session, only
+ * the signals. `j->cli`, `j->view`
  * and on_cancel are set. */
 int job_open(struct job *j, const char *kind, struct error *err);
 /* Runs until job_end(). */

@@ -17,8 +17,8 @@ static const struct cli_command commands[] = {
 	{"watch", "[PROMPT_ID]", 0, 1,
 	 CLI_OPT(JSON) | CLI_OPT(TIMEOUT),
 	 "Show the progress of a prompt, or of all of yours.", cmd_watch},
-	{"cancel", "PROMPT_ID", 1, 1, CLI_OPT(JSON),
-	 "Take a prompt out of the queue, or interrupt it.", cmd_cancel},
+	{"cancel", "PROMPT_ID|JOB", 1, 1, CLI_OPT(JSON),
+	 "Take a prompt out of the queue, or interrupt it; or end a job.", cmd_cancel},
 	{"queue", "", 0, 0, CLI_OPT(JSON),
 	 "List what runs and waits.", cmd_queue},
 	{"history", "", 0, 0, CLI_OPT(JSON) | CLI_OPT(LIMIT),
@@ -30,13 +30,20 @@ static const struct cli_command commands[] = {
 	{"batch", "FILE...", 1, 1000000,
 	 CLI_OPT(JSON) | CLI_OPT(TIMEOUT) | CLI_OPT(SET) | CLI_OPT(SWEEP) |
 	 CLI_OPT(CONCURRENCY) | CLI_OPT(STOP_ON_ERROR) | CLI_OPT(DOWNLOAD) |
+	 CLI_OPT(DETACH) |
 	 CLI_OPT(OVERWRITE),
 	 "Run many workflows: files, directories, JSON Lines, sweeps.",
 	 cmd_batch},
 	{"chain", "FILE", 1, 1,
 	 CLI_OPT(JSON) | CLI_OPT(TIMEOUT) | CLI_OPT(KEEP_GOING) |
+	 CLI_OPT(DETACH) |
 	 CLI_OPT(DOWNLOAD) | CLI_OPT(OVERWRITE),
 	 "Run workflows one after the other and hand images on.", cmd_chain},
+	{"jobs", "", 0, 0, CLI_OPT(JSON),
+	 "List your detached jobs.", cmd_jobs},
+	{"attach", "JOB", 1, 1,
+	 CLI_OPT(JSON) | CLI_OPT(DOWNLOAD) | CLI_OPT(OVERWRITE),
+	 "Show a detached job until it is over; fetch its files.", cmd_attach},
 	{"mcp", "", 0, 0, 0,
 	 "Serve MCP on stdin and stdout, for an agent or an IDE.", cmd_mcp},
 	{"status", "", 0, 0, CLI_OPT(JSON),

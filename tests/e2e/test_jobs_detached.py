@@ -1,0 +1,175 @@
+"""Detached jobs: they live in the supervisor's store and go on whatever dies."""
+import json
+import os
+import signal
+import unittest
+
+import rig
+from rig import wait_for
+from test_jobs import SEED, TAKE, JobCase, make
+
+
+class Detached(JobCase):
+    def detach(self, *args, check=0):
+        done = self.rig.run(*args, "--detach", check=check)
+        return done.stdout.strip()
+
+    def jobs(self):
+        return self.rig.json("jobs")["jobs"]
+
+    def job(self, job):
+        return next(j for j in self.jobs() if j["job"] == job)
+
+    def over(self, job):
+        wait_for(lambda: self.rig.can_connect() and self.job(job)["state"] == "over", "the job's end")
+        return self.job(job)
+
+    def attach(self, job, *args, check=0):
+        return self.lines("attach", job, *args, check=check)
+
+    def worker(self):
+        return next((s["pid"] for s in self.rig.sessions() if s["kind"] in ("batch", "chain") and s["pid"]), None)
+
+    def test_batch_goes_on_alone(self):
+        self.sim_and_daemon()
+        self.rig.write("w.json", make(seed=SEED))
+        job = self.detach("batch", "w.json", "--sweep", "3.steps=1..4")
+        self.assertRegex(job, r"^j\d+$")
+        over = self.over(job)
+        self.assertEqual((over["completed"], over["failed"], over["kind"]), (4, 0, "batch"))
+        results = self.attach(job, "--download", "out")
+        self.assertEqual([r["label"] for r in results], ["w.json 3.steps=%d" % i for i in range(1, 5)])
+        self.assertEqual({r["method"] for r in results}, {"websocket"})
+        self.assertEqual(len(os.listdir(self.rig.path("out"))), 4)
+        self.assertEqual(len(self.executed()), 4)
+        self.assertIn(SEED, json.dumps(self.facts("post")))
+        wait_for(lambda: self.worker() is None, "the worker to leave")
+
+    def test_chain(self):
+        self.sim_and_daemon()
+        self.rig.write("make.json", make())
+        self.rig.write("c.json", json.dumps([
+            {"workflow": "make.json"}, {"workflow": TAKE, "inputFrom": {"step": 0}, "outputTo": "image"}]))
+        job = self.detach("chain", "c.json")
+        results = self.attach(job)
+        self.assertEqual(results[1]["handed"], results[0]["outputs"]["9"]["images"][0]["filename"] + " [output]")
+
+    def test_attach_while_it_runs_and_leave(self):
+        self.sim_and_daemon()
+        self.rig.write("w.json", make(steps=20, step_ms=50))
+        job = self.detach("batch", "w.json", "--sweep", "3.seed=1..3")
+        attached = self.spawn("attach", job, "--json")
+        self.assertEqual(json.loads(self.rig.read_line(attached.stdout, "progress"))["event"], "progress")
+        attached.send_signal(signal.SIGINT)
+        self.end(attached, 3)
+        self.attach(job)
+        self.assertEqual(len(self.executed()), 3)
+
+    def test_cancel(self):
+        self.sim_and_daemon()
+        self.rig.write("w.json", make(steps=1000, step_ms=50))
+        job = self.detach("batch", "w.json", "--sweep", "3.seed=1..4", "--set", "3.steps=1000")
+        wait_for(lambda: len(self.facts("post")) == 2, "prompts")
+        self.assertEqual(self.rig.run("cancel", job, check=0).stdout.strip(), "cancelling")
+        over = self.over(job)
+        self.assertEqual((over["completed"], over["failed"]), (0, 4))
+        results = self.attach(job, check=3)
+        self.assertEqual({r["error"]["type"] for r in results}, {"cancelled"})
+        self.assertEqual(len(self.facts("post")), 2)
+        queue = self.rig.stats()["queue"]
+        self.assertEqual((queue["running"], queue["pending"]), (0, 0))
+        self.assertEqual(self.rig.run("cancel", job, check=0).stdout.strip(), "over")
+
+    def test_worker_killed_again_and_again(self):
+        self.sim_and_daemon()
+        self.rig.write("w.json", make(steps=6, step_ms=25))
+        job = self.detach("batch", "w.json", "--sweep", "3.seed=1..10")
+        killed = set()
+        for count in (1, 4, 7):
+            wait_for(lambda: len(self.facts("post")) >= count, "prompts")
+            wait_for(lambda: self.worker() not in killed | {None}, "a worker")
+            pid = self.worker()
+            killed.add(pid)
+            os.kill(pid, signal.SIGKILL)
+        self.attach(job)
+        self.assertEqual(len(self.executed()), 10)
+
+    def test_supervisor_killed_in_the_middle(self):
+        self.rig.start_sim()
+        daemon = self.rig.start_daemon()
+        self.rig.write("w.json", make(steps=8, step_ms=25))
+        job = self.detach("batch", "w.json", "--sweep", "3.seed=1..10")
+        for count in (2, 6):
+            wait_for(lambda: len(self.facts("post")) >= count, "prompts")
+            daemon.kill()
+            daemon.wait()
+            daemon = self.rig.start_daemon()
+        over = self.over(job)
+        self.assertEqual((over["completed"], over["failed"]), (10, 0))
+        self.assertEqual(len(self.executed()), 10)
+
+    def test_all_killed_at_once_in_a_chain(self):
+        """As a reboot would: nothing of ours is left but the state directory."""
+        self.rig.start_sim()
+        daemon = self.rig.start_daemon()
+        slow = json.loads(make(steps=10, step_ms=40))
+        self.rig.write("c.json", json.dumps([
+            {"workflow": slow}, {"workflow": TAKE, "inputFrom": {"step": 0}, "outputTo": "image"}]))
+        job = self.detach("chain", "c.json")
+        wait_for(lambda: len(self.facts("start")) == 1, "the first step")
+        worker = self.worker()
+        daemon.kill()
+        os.kill(worker, signal.SIGKILL)
+        daemon.wait()
+        self.rig.start_daemon()
+        results = self.attach(job)
+        self.assertEqual([r["status"] for r in results], ["completed"] * 2)
+        self.assertEqual(len(self.executed()), 2)
+
+    def test_orderly_stop_and_start(self):
+        self.rig.start_sim()
+        daemon = self.rig.start_daemon()
+        self.rig.write("w.json", make(steps=8, step_ms=25))
+        job = self.detach("batch", "w.json", "--sweep", "3.seed=1..6")
+        wait_for(lambda: len(self.facts("post")) >= 2, "prompts")
+        daemon.send_signal(signal.SIGTERM)
+        self.assertEqual(daemon.wait(rig.PATIENCE_S), 0)
+        self.rig.start_daemon()
+        self.attach(job)
+        self.assertEqual(len(self.executed()), 6)
+
+    def test_what_is_not_there(self):
+        self.sim_and_daemon()
+        for command in ("attach", "cancel"):
+            done = self.rig.run(command, "j77", check=1)
+            self.assertIn("no such job", done.stderr)
+        self.rig.write("bad.json", "{")
+        self.rig.write("w.json", make())
+        self.rig.run("batch", "w.json", "bad.json", "--detach", check=2)
+        self.rig.run("batch", "w.json", "--concurrency", "0", "--detach", check=2)
+        self.assertEqual(self.jobs(), [])
+
+    def test_bounds_on_the_socket(self):
+        from muxlib import Client
+        self.sim_and_daemon()
+        c = Client(self.rig.socket)
+        self.addCleanup(c.close)
+        for kind, total in (("batch", 0), ("batch", 10001), ("chain", 65), ("run", 1)):
+            self.assertEqual(c.refused("job_create", kind=kind, total=total)["type"], "invalid")
+        job = c.ask("job_create", kind="batch", total=2)["job"]
+        self.assertEqual(c.refused("job_start", job=job)["type"], "invalid")
+        item = json.loads(make())
+        c.ask("job_add", job=job, index=0, item=item)
+        self.assertEqual(c.refused("job_add", job=job, index=0, item=item)["type"], "busy")
+        self.assertEqual(c.refused("job_add", job=job, index=2, item=item)["type"], "invalid")
+        for op in ("job_take", "job_end"):
+            self.assertEqual(c.refused(op)["type"], "denied")
+        for _ in range(31):
+            c.ask("job_create", kind="batch", total=1)
+        self.assertEqual(c.refused("job_create", kind="batch", total=1)["type"], "limit")
+        c.close()
+        wait_for(lambda: self.jobs() == [], "unfinished jobs to be dropped")
+
+
+if __name__ == "__main__":
+    unittest.main()
