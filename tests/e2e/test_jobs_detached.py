@@ -69,15 +69,14 @@ class Detached(JobCase):
         self.sim_and_daemon()
         self.rig.write("w.json", make(steps=1000, step_ms=50))
         job = self.detach("batch", "w.json", "--sweep", "3.seed=1..4", "--set", "3.steps=1000")
-        wait_for(lambda: len(self.facts("post")) == 2, "prompts")
+        wait_for(lambda: len(self.facts("post")) >= 2, "prompts")
         self.assertEqual(self.rig.run("cancel", job, check=0).stdout.strip(), "cancelling")
         over = self.over(job)
         self.assertEqual((over["completed"], over["failed"]), (0, 4))
         results = self.attach(job, check=3)
         self.assertEqual({r["error"]["type"] for r in results}, {"cancelled"})
-        self.assertEqual(len(self.facts("post")), 2)
-        queue = self.rig.stats()["queue"]
-        self.assertEqual((queue["running"], queue["pending"]), (0, 0))
+        self.assertLessEqual(len(self.facts("post")), 3)
+        wait_for(lambda: not any(self.rig.stats()["queue"][k] for k in ("running", "pending")), "an empty queue")
         self.assertEqual(self.rig.run("cancel", job, check=0).stdout.strip(), "over")
 
     def test_worker_killed_again_and_again(self):
