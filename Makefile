@@ -43,7 +43,7 @@ WORKERS := worker zygote remote_file link link_http poller follow cancel execute
            jsonrpc mcp mcp_call mcp_describe mcp_files mcp_methods mcp_outputs \
            mcp_progress mcp_resources mcp_result mcp_session mcp_ticker mcp_uri \
            mcp_version tool_admin tool_args tool_ask tool_execute tool_files \
-           tool_files_of tool_prompts tool_query tool_recall tool_table tool_workflow
+           tool_files_of tool_job tool_prompts tool_query tool_recall tool_table tool_workflow
 FRONT  := ask autostart bars cli files host keeper keeper_worker out result session show spawn \
           cmd_run cmd_submit cmd_watch cmd_cancel cmd_queue cmd_history \
           cmd_download cmd_pause cmd_reconnect cmd_restart_workers cmd_status \

@@ -16,6 +16,18 @@ void tool_execute_cancel(struct tool_call *c, bool stop);
 void tool_wait_cancel(struct tool_call *c, bool stop);
 void tool_execute_destroy(struct tool_call *c);
 
+/* tool_job.c: jobs, and tools that take a prompt's id or a job's */
+void tool_batch_start(struct tool_call *c);
+void tool_chain_start(struct tool_call *c);
+void tool_job_cancel(struct tool_call *c, bool stop);
+void tool_job_destroy(struct tool_call *c);
+void tool_await_start(struct tool_call *c);
+void tool_await_cancel(struct tool_call *c, bool stop);
+void tool_await_destroy(struct tool_call *c);
+void tool_advance_start(struct tool_call *c);
+void tool_abort_start(struct tool_call *c);
+void tool_either_destroy(struct tool_call *c);
+
 /* tool_query.c */
 void tool_progress_start(struct tool_call *c);
 void tool_cancel_start(struct tool_call *c);

@@ -80,6 +80,11 @@
 #define FILE_NAMES                                                             \
 	STRING("filename") "," STRING("subfolder") "," STRING("type")
 
+#define JOB                                                                    \
+	STRING("job_id") "," INTEGER("total") "," INTEGER("completed") ","    \
+	INTEGER("failed") "," OBJECTS("results")
+#define STOP_ON_ERROR(doc) BOOL_OF("stop_on_error", doc)
+
 #define LOOKS   (TOOL_READ_ONLY | TOOL_IDEMPOTENT)
 #define SUBMITS (TOOL_OPEN_WORLD | TOOL_SUBMITS)
 
@@ -133,6 +138,47 @@ const struct tool tool_table[] = {
 	.start = tool_submit_start,
 	.destroy = tool_execute_destroy},
 {
+	.name = "execute_batch",
+	.title = "Run many workflows",
+	.description = "Run several workflows, some at a time, and return "
+	"their results in order (index, prompt_id, status, outputs, error, "
+	"method); one that fails spares the others. After 45 s (or timeout_ms) "
+	"it returns with timed_out and a job_id while the job goes on, "
+	"whatever happens to this session: then call wait_for_execution with "
+	"it.",
+	.input_schema = OBJECT("\"workflows\":{\"type\":\"array\","
+		"\"description\":\"each in API format, an object or its JSON "
+		"text\"},\"concurrency\":{\"type\":\"integer\",\"minimum\":1,"
+		"\"maximum\":64,\"description\":\"at a time, default 3\"},"
+		TIMEOUT "," STOP_ON_ERROR("after a failure start no more "
+		"(default false)"), "\"workflows\""),
+	.output_schema = RESULT(STRING("prompt_id") "," STATUS "," JOB ","
+		BOOL("timed_out") "," STRING("next"),
+		"\"status\",\"total\",\"results\""),
+	.annotations = SUBMITS,
+	.start = tool_batch_start,
+	.cancel = tool_job_cancel,
+	.destroy = tool_job_destroy},
+{
+	.name = "execute_chain",
+	.title = "Run workflows that pass images on",
+	.description = "Run workflows one after the other; a step may take an "
+	"image of an earlier one: inputFrom {step (from 0), outputNode, "
+	"outputIndex} and outputTo, the input that gets it (image or "
+	"node.input). Waits and returns as execute_batch.",
+	.input_schema = OBJECT("\"steps\":{\"type\":\"array\","
+		"\"items\":{\"type\":\"object\"},\"description\":\"{workflow, "
+		"params {NODE.INPUT: value}, inputFrom, outputTo}\"},"
+		TIMEOUT "," STOP_ON_ERROR("default true; false: go on with "
+		"what needs nothing of the step that failed"), "\"steps\""),
+	.output_schema = RESULT(STRING("prompt_id") "," STATUS "," JOB ","
+		BOOL("timed_out") "," STRING("next"),
+		"\"status\",\"total\",\"results\""),
+	.annotations = SUBMITS,
+	.start = tool_chain_start,
+	.cancel = tool_job_cancel,
+	.destroy = tool_job_destroy},
+{
 	.name = "wait_for_execution",
 	.title = "Wait for a prompt",
 	.description = "Wait until a prompt ends and return its outputs, as "
@@ -140,12 +186,12 @@ const struct tool tool_table[] = {
 	"timed_out true if it still runs: call it again. Reports progress.",
 	.input_schema = OBJECT(PROMPT_ID "," TIMEOUT "," LOG_WANTED ","
 		IMAGES, "\"prompt_id\""),
-	.output_schema = RESULT(EXECUTION "," STRINGS("progress_log"),
+	.output_schema = RESULT(EXECUTION "," STRINGS("progress_log") "," JOB,
 		"\"prompt_id\",\"status\""),
 	.annotations = LOOKS,
-	.start = tool_wait_start,
-	.cancel = tool_wait_cancel,
-	.destroy = tool_execute_destroy},
+	.start = tool_await_start,
+	.cancel = tool_await_cancel,
+	.destroy = tool_await_destroy},
 {
 	.name = "get_execution_progress",
 	.title = "Progress of a prompt",
@@ -154,10 +200,10 @@ const struct tool tool_table[] = {
 	"of it, nodes done, outputs so far.",
 	.input_schema = OBJECT(PROMPT_ID, "\"prompt_id\""),
 	.output_schema = RESULT(STRING("prompt_id") "," STATUS "," NODES ","
-		METHOD("method"), "\"prompt_id\",\"status\""),
+		JOB "," METHOD("method"), "\"prompt_id\",\"status\""),
 	.annotations = LOOKS,
-	.start = tool_progress_start,
-	.destroy = tool_query_destroy},
+	.start = tool_advance_start,
+	.destroy = tool_either_destroy},
 {
 	.name = "cancel_execution",
 	.title = "Cancel a prompt",
@@ -171,8 +217,8 @@ const struct tool tool_table[] = {
 		"\"interrupted\",\"cancelled\",\"ended\"]}",
 		"\"prompt_id\",\"how\""),
 	.annotations = TOOL_DESTRUCTIVE | TOOL_IDEMPOTENT,
-	.start = tool_cancel_start,
-	.destroy = tool_query_destroy},
+	.start = tool_abort_start,
+	.destroy = tool_either_destroy},
 {
 	.name = "get_queue",
 	.title = "The queue",
