@@ -80,10 +80,9 @@
 #define FILE_NAMES                                                             \
 	STRING("filename") "," STRING("subfolder") "," STRING("type")
 
-#define JOB                                                                    \
-	STRING("job_id") "," INTEGER("total") "," INTEGER("completed") ","    \
-	INTEGER("failed") "," OBJECTS("results")
-#define STOP_ON_ERROR(doc) BOOL_OF("stop_on_error", doc)
+#define JOB  STRING("job_id") "," STRING("status") "," OBJECTS("results")
+#define WAIT "\"timeout_ms\":{\"type\":\"integer\",\"minimum\":1,"            \
+	"\"maximum\":86400000}"
 
 #define LOOKS   (TOOL_READ_ONLY | TOOL_IDEMPOTENT)
 #define SUBMITS (TOOL_OPEN_WORLD | TOOL_SUBMITS)
@@ -140,21 +139,14 @@ const struct tool tool_table[] = {
 {
 	.name = "execute_batch",
 	.title = "Run many workflows",
-	.description = "Run several workflows, some at a time, and return "
-	"their results in order (index, prompt_id, status, outputs, error, "
-	"method); one that fails spares the others. After 45 s (or timeout_ms) "
-	"it returns with timed_out and a job_id while the job goes on, "
-	"whatever happens to this session: then call wait_for_execution with "
-	"it.",
+	.description = "Run several workflows and return "
+	"their results in order; one that fails spares the others. After 45 s (or timeout_ms) it returns a job_id while "
+	"the job goes on: give it to wait_for_execution as prompt_id.",
 	.input_schema = OBJECT("\"workflows\":{\"type\":\"array\","
-		"\"description\":\"each in API format, an object or its JSON "
-		"text\"},\"concurrency\":{\"type\":\"integer\",\"minimum\":1,"
-		"\"maximum\":64,\"description\":\"at a time, default 3\"},"
-		TIMEOUT "," STOP_ON_ERROR("after a failure start no more "
-		"(default false)"), "\"workflows\""),
-	.output_schema = RESULT(STRING("prompt_id") "," STATUS "," JOB ","
-		BOOL("timed_out") "," STRING("next"),
-		"\"status\",\"total\",\"results\""),
+		"\"description\":\"in API format\"},\"concurrency\":{\"type\":\"integer\",\"minimum\":1,"
+		"\"maximum\":64,\"default\":3},"
+		WAIT "," BOOL("stop_on_error"), "\"workflows\""),
+	.output_schema = RESULT(JOB, "\"status\",\"results\""),
 	.annotations = SUBMITS,
 	.start = tool_batch_start,
 	.cancel = tool_job_cancel,
@@ -162,18 +154,16 @@ const struct tool tool_table[] = {
 {
 	.name = "execute_chain",
 	.title = "Run workflows that pass images on",
-	.description = "Run workflows one after the other; a step may take an "
+	.description = "Run workflows in turn; a step may take an "
 	"image of an earlier one: inputFrom {step (from 0), outputNode, "
 	"outputIndex} and outputTo, the input that gets it (image or "
-	"node.input). Waits and returns as execute_batch.",
+	"node.input). stop_on_error is true unless told. Waits and returns as "
+	"execute_batch.",
 	.input_schema = OBJECT("\"steps\":{\"type\":\"array\","
 		"\"items\":{\"type\":\"object\"},\"description\":\"{workflow, "
 		"params {NODE.INPUT: value}, inputFrom, outputTo}\"},"
-		TIMEOUT "," STOP_ON_ERROR("default true; false: go on with "
-		"what needs nothing of the step that failed"), "\"steps\""),
-	.output_schema = RESULT(STRING("prompt_id") "," STATUS "," JOB ","
-		BOOL("timed_out") "," STRING("next"),
-		"\"status\",\"total\",\"results\""),
+		WAIT "," BOOL("stop_on_error"), "\"steps\""),
+	.output_schema = RESULT(JOB, "\"status\",\"results\""),
 	.annotations = SUBMITS,
 	.start = tool_chain_start,
 	.cancel = tool_job_cancel,
@@ -186,7 +176,7 @@ const struct tool tool_table[] = {
 	"timed_out true if it still runs: call it again. Reports progress.",
 	.input_schema = OBJECT(PROMPT_ID "," TIMEOUT "," LOG_WANTED ","
 		IMAGES, "\"prompt_id\""),
-	.output_schema = RESULT(EXECUTION "," STRINGS("progress_log") "," JOB,
+	.output_schema = RESULT(EXECUTION "," STRINGS("progress_log"),
 		"\"prompt_id\",\"status\""),
 	.annotations = LOOKS,
 	.start = tool_await_start,
@@ -200,7 +190,7 @@ const struct tool tool_table[] = {
 	"of it, nodes done, outputs so far.",
 	.input_schema = OBJECT(PROMPT_ID, "\"prompt_id\""),
 	.output_schema = RESULT(STRING("prompt_id") "," STATUS "," NODES ","
-		JOB "," METHOD("method"), "\"prompt_id\",\"status\""),
+		METHOD("method"), "\"prompt_id\",\"status\""),
 	.annotations = LOOKS,
 	.start = tool_advance_start,
 	.destroy = tool_either_destroy},

@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""What ComfyUI has to serve for one workflow of 20 steps, a batch of five and a
+chain of three: HTTP requests and connections, by events and by polling, as the
+simulator counted them.
+
+    tests/bench/network.py          prints the table
+
+Fails if, by events, there was anything but one POST for each prompt.
+"""
+import json
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
+import rig  # noqa: E402
+
+STEPS, STEP_MS = 20, 250  # five seconds each, as a small picture takes
+
+
+def make(seed):
+    return {"3": {"class_type": "SimSampler", "inputs": {"seed": seed, "steps": STEPS, "step_ms": STEP_MS}},
+            "9": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "net"}}}
+
+
+TAKE = {"1": {"class_type": "LoadImage", "inputs": {"image": "none.png"}},
+        "3": {"class_type": "SimSampler", "inputs": {"seed": 1, "steps": STEPS, "step_ms": STEP_MS,
+                                                     "after": ["1", 0]}},
+        "9": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "net"}}}
+
+SCENARIOS = [
+    ("one workflow, 20 steps", 1, ["run", "w0.json", "--json"]),
+    ("batch of five", 5, ["batch", *["w%d.json" % i for i in range(5)], "--concurrency", "3", "--json"]),
+    ("chain of three", 3, ["chain", "chain.json", "--json"]),
+]
+
+
+def counts(r):
+    stats = r.stats()
+    requests = {k: v for k, v in stats["requests"].items() if "/sim/" not in k}
+    return requests, stats["websockets"]["total"]
+
+
+def measure(name, prompts, command, events):
+    """(requests but for the WebSocket's, those by kind, WebSockets opened)"""
+    r = rig.Rig()
+    try:
+        r.start_sim()
+        for i in range(5):
+            r.write("w%d.json" % i, make(i))
+        take = {"workflow": TAKE, "outputTo": "image"}
+        r.write("chain.json", [{"workflow": "w0.json"}, dict(take, inputFrom={"step": 0}),
+                               dict(take, inputFrom={"step": 1})])
+        if events:
+            r.start_daemon()
+        else:
+            r.env["COMFYUI_HOST"] = r.sim_url
+            r.write("config/comfymux/comfymux.conf", "autostart = no\n")
+        r.run(*command, check=0, timeout=120, comfyui=not events)
+        requests, sockets = counts(r)
+        kinds = {k: v for k, v in sorted(requests.items()) if k != "GET /ws"}
+        if events and kinds != {"POST /prompt": prompts}:
+            raise SystemExit("%s by events: %r, not %d times POST /prompt and nothing else" % (name, kinds, prompts))
+        if requests.get("POST /prompt") != prompts:
+            raise SystemExit("%s: %r" % (name, requests))
+        return sum(kinds.values()), kinds, sockets
+    finally:
+        r.close()
+
+
+def main():
+    print("| %-22s | %-7s | %8s | %10s | %s" % ("what", "by", "requests", "WebSockets", "which"))
+    for name, prompts, command in SCENARIOS:
+        for events in (True, False):
+            total, kinds, sockets = measure(name, prompts, command, events)
+            print("| %-22s | %-7s | %8d | %10d | %s" % (
+                name, "events" if events else "polling", total, sockets,
+                ", ".join("%d %s" % (v, k) for k, v in kinds.items())), flush=True)
+
+
+if __name__ == "__main__":
+    main()
