@@ -33,6 +33,7 @@ SANITIZED = "asan" in rig.BIN
 ANSWER_S = 150 * (3 if SANITIZED else 1)  # after healing, for whatever is open
 QUIET_S = 30 * (3 if SANITIZED else 1)
 WIDTH = 4  # requests in flight of one MCP session
+CONNECTIONS_MAX = 12  # of the supervisor to ComfyUI
 GROWTH_KB = 1024  # of a keeper, between two quiet points
 SLOW_S = 40  # after healing: told, for a person to look at
 SHOWN = 12  # problems told in full
@@ -148,8 +149,14 @@ class Run:
 
     def measure(self):
         keepers = [s.process.pid for s in self.sessions]
-        return {pid: (sorted(re.sub(r"\d+", "N", d) for d in descriptors(pid)), memory_kb(pid))
-                for pid in keepers + [self.world.supervisor.pid]}
+        found = {}
+        for pid in keepers + [self.world.supervisor.pid]:
+            tcp = connections(pid)  # kept alive for a while, and bounded
+            if len(tcp) > CONNECTIONS_MAX:
+                self.world.wrong("pid %d holds %d connections" % (pid, len(tcp)))
+            found[pid] = (sorted(re.sub(r"\d+", "N", d) for d in descriptors(pid) if d not in tcp),
+                          memory_kb(pid))
+        return found
 
     def compare(self, before, after):
         for s in self.sessions:

@@ -55,6 +55,22 @@ class Away(Case):
         for p in c.ask("history")["prompts"]:
             self.completed(p)
 
+    def test_refused_while_another_is_looked_up_in_vain(self):
+        """ComfyUI takes connections but doesn't answer: unreachable, and no
+        timeout, which would be that of the submitter's own wait."""
+        sim, d = self.pair(config={"request_timeout_ms": "500"})
+        c = d.client()
+        sim.fault("cut", path="/prompt", method="POST")
+        sim.fault("delay", ms=3000, path="/queue")
+        sim.fault("silent", ms=60000)  # nor do events tell
+        first = c.request("submit", workflow=sampler(seed=1), hold=True)
+        sim.wait_until(lambda s: s.journal("post"))
+        self.assertEqual(c.refused("submit", workflow=sampler(seed=2))["type"], "unreachable")
+        sim.fault("clear")
+        c.reply(first)
+        d.until(lambda: d.status()["prompts"]["retained"] == 1, "the first one's end")
+        self.assertEqual(len(posts(sim)), 1)
+
     def test_posted_by_its_worker_meanwhile(self):
         """What was queued when the supervisor died may have been posted by
         the worker that waited for it: it is not posted again."""
