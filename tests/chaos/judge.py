@@ -136,6 +136,11 @@ class Judge:
         verdicts = [v for _, v in p.ends]
         last_post = p.posts[-1][0] if p.posts else -1
         self.counts["outcome: %s" % (kind or status)] += 1
+        if q.kind == "submit" and status is None and o["exit"] == 5:
+            # A plain question to the supervisor, which died before it replied:
+            # the command says so, and doesn't claim that nothing was taken.
+            self.counts["submit: supervisor gone before its reply"] += 1
+            return
         if "exit" in o:
             self.look_at_exit(q, o)
         if p.posts and o.get("prompt_id") and o["prompt_id"] not in [i for _, i in p.posts]:
