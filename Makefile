@@ -38,6 +38,7 @@ SUPERVISOR := admission client_queue early eventlog hub life life_begin life_can
           prompt_fsm queue reconcile restart_policy roles service_user state_dir store store_checkpoint store_jobs \
           store_open stream subscription supervisor tell tracker upstream \
           upstream_fsm upstream_socket upstream_tls worker_proc zygote_proc
+SUPERVISOR += limits
 WORKERS := worker zygote remote_file link link_http poller follow cancel execute \
            execute_submit execute_view batch chain hand_over job_worker request request_run request_job request_query request_view \
            jsonrpc mcp mcp_call mcp_describe mcp_files mcp_methods mcp_outputs \
@@ -66,6 +67,7 @@ CHECKS := account admission backoff base64 batch batch_plan buf chain_spec clock
           restart_policy roles service_user worker_proc zygote_wire \
           lib lib_loop link follow execute request bars files out progress_log \
           jsonrpc mcp_lines mcp_progress mcp_resources mcp_session tool_args tool_table
+CHECKS += limits
 FUZZERS := comfy_event json_mend json_span lines message config url progress workflow \
           channel comfy_reply jsonrpc tool_args zygote
 

@@ -19,17 +19,20 @@ void lines_init(struct lines *l, size_t max, struct lines_budget *budget)
 
 static void charge(struct lines *l, size_t cap)
 {
-	if (l->budget)
-		l->budget->used += cap - l->cap;
+	for (struct lines_budget *b = l->budget; b; b = b->whole)
+		b->used += cap - l->cap;
 	l->cap = cap;
 }
 
 static bool affordable(const struct lines *l, size_t cap)
 {
-	const struct lines_budget *b = l->budget;
-
-	return !b || cap <= l->cap ||
-	       (b->used <= b->max && cap - l->cap <= b->max - b->used);
+	if (cap <= l->cap)
+		return true;
+	for (const struct lines_budget *b = l->budget; b; b = b->whole) {
+		if (b->used > b->max || cap - l->cap > b->max - b->used)
+			return false;
+	}
+	return true;
 }
 
 void lines_deinit(struct lines *l)
@@ -41,7 +44,7 @@ void lines_deinit(struct lines *l)
 
 static void compact(struct lines *l)
 {
-	if (l->start > 0 && l->len > 0)
+	if (l->data && l->start > 0 && l->len > 0)
 		memmove(l->data, l->data + l->start, l->len);
 	l->start = 0;
 }

@@ -18,9 +18,11 @@
  * than the bound, a newline, and this. */
 #define LINES_AHEAD_BYTES (256u << 10)
 
-/* Bytes that all splitters of one budget may hold together. */
+/* Bytes that all splitters of one budget may hold together; it may be part of
+ * a larger one, from which it takes them. */
 struct lines_budget {
 	size_t used, max;
+	struct lines_budget *whole; /* NULL: none */
 };
 
 struct lines {

@@ -44,6 +44,8 @@ static struct frame *take(struct client_queue *q, struct entry *e)
 	list_del(&e->link);
 	q->count--;
 	q->bytes -= f->len;
+	if (q->total)
+		*q->total -= f->len;
 	if (q->spare_count < CLIENT_QUEUE_SPARE_MAX) {
 		list_append(&q->spare, &e->link);
 		q->spare_count++;
@@ -98,6 +100,8 @@ static int append(struct client_queue *q, struct frame *f, const char *step_id)
 	list_append(&q->entries, &e->link);
 	q->count++;
 	q->bytes += f->len;
+	if (q->total)
+		*q->total += f->len;
 	return 0;
 }
 
@@ -159,7 +163,8 @@ int client_queue_event(struct client_queue *q, struct frame *f,
 	if (fold == FOLD_STEP && q->count > 0)
 		fold_step(q, prompt_id);
 	/* A frame larger than the quota goes when nothing else waits. */
-	if (q->count > 0 && q->bytes + f->len > q->quota) {
+	if (q->count > 0 &&
+	    (q->bytes + f->len > q->quota || client_queue_over(q))) {
 		q->missed++;
 		return note_due(q, prompt_id, 1);
 	}
@@ -194,7 +199,8 @@ bool client_queue_due(struct client_queue *q, char id[UUID_LEN + 1],
 
 	/* Half the quota, so that a snapshot isn't followed by the next miss
 	 * at once. */
-	if (list_empty(&q->due) || q->bytes > q->quota / 2)
+	if (list_empty(&q->due) || q->bytes > q->quota / 2 ||
+	    client_queue_over(q))
 		return false;
 	d = list_first(&q->due, struct due, link);
 	memcpy(id, d->id, sizeof(d->id));

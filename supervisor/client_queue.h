@@ -34,6 +34,9 @@ struct client_queue {
 	struct map due_by_id;
 	struct list spare;
 	size_t spare_count;
+	/* What the queues of one user hold together, and may; NULL: his own
+	 * quota is all that counts. */
+	size_t *total, total_max;
 	/* in all */
 	uint64_t folded, missed;
 };
@@ -66,9 +69,14 @@ bool client_queue_due(struct client_queue *q, char id[UUID_LEN + 1],
 /* The next frame, its reference the caller's then; NULL if none waits. */
 struct frame *client_queue_pop(struct client_queue *q);
 
+/* More than the user may have waiting: whatever waits here is enough. */
+static inline bool client_queue_over(const struct client_queue *q)
+{
+	return q->total && q->count > 0 && *q->total >= q->total_max;
+}
 static inline bool client_queue_full(const struct client_queue *q)
 {
-	return q->bytes >= q->quota;
+	return q->bytes >= q->quota || client_queue_over(q);
 }
 static inline bool client_queue_idle(const struct client_queue *q)
 {

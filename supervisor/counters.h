@@ -33,6 +33,7 @@
 	X(clients)         /* connections accepted */                          \
 	X(clients_refused) /* turned away at the door */                       \
 	X(clients_shed)    /* disconnected: broke a bound, or took nothing */  \
+	X(limits_hit)      /* by users, see limits.h */                        \
 	X(descriptors)     /* pushed at us and thrown away */                  \
 	X(workers)         /* forked */                                        \
 	X(workers_failed)  /* of them, died or killed unasked */               \

@@ -35,23 +35,54 @@ static void turn_away(struct hub *h, int fd, const struct error *err)
 static int check_room(struct hub *h, const struct creds *creds,
                       bool is_operator, struct error *err)
 {
-	size_t max = (size_t)h->sv->cfg.max_clients;
+	const struct config *cfg = &h->sv->cfg;
+	size_t max = (size_t)cfg->max_clients;
+	size_t room = is_operator ? max : limit_less_reserve(cfg, max);
 	struct tenant *tenant;
 
-	if (h->peer_count >= max)
+	if (h->peer_count >= room)
 		return error_set(err, ERR_LIMIT,
 		                 "the supervisor has %zu clients already "
-		                 "(max_clients); try again later",
-		                 h->peer_count);
+		                 "(max_clients%s); try again later",
+		                 h->peer_count,
+		                 is_operator ? "" : ", operator_reserve");
 	if (is_operator)
 		return 0;
 	tenant = tracker_find_tenant(&h->sv->tracker, creds->uid);
-	if (tenant && tenant->peer_count >= max / HUB_TENANT_SHARE)
+	if (!tenant)
+		return 0;
+	if (limit_check(tenant_usage(tenant), cfg, LIMIT_CONNECTIONS, 1, err) <
+	    0) {
+		h->sv->counters.limits_hit++;
+		return -1;
+	}
+	if (tenant->peer_count >= max / HUB_TENANT_SHARE)
 		return error_set(err, ERR_LIMIT,
 		                 "uid %u has %zu connections already, which "
 		                 "is its share of max_clients",
 		                 (unsigned)creds->uid, tenant->peer_count);
 	return 0;
+}
+
+static void pause_accepting(struct hub *h, const char *why)
+{
+	log_warn("hub", "accepting pauses: %s", why);
+	ev_io_stop(h->sv->loop, &h->acceptor);
+	ev_timer_set(&h->pause, HUB_PAUSE_S, 0.);
+	ev_timer_start(h->sv->loop, &h->pause);
+}
+
+/* The lowest free number is given out: a high one tells that few are left. They
+ * are for operators, and for what those inside need; so tenants alone never
+ * bring accepting to a stop. */
+static bool is_among_last(const struct hub *h, int fd)
+{
+	size_t reserve =
+		HUB_FDS_PER_RESERVE * (size_t)h->sv->cfg.operator_reserve;
+
+	if (reserve > h->sv->fd_limit / 4)
+		reserve = h->sv->fd_limit / 4;
+	return (size_t)fd >= h->sv->fd_limit - reserve;
 }
 
 static void let_in(struct hub *h, int fd_)
@@ -66,6 +97,14 @@ static void let_in(struct hub *h, int fd_)
 		return;
 	}
 	operator_ = admission_is_operator(&h->sv->admission, &creds);
+	if (!operator_ && is_among_last(h, fd)) {
+		(void)error_set(&err, ERR_LIMIT,
+		                "the supervisor is short of descriptors; try "
+		                "again later");
+		turn_away(h, fd, &err);
+		creds_deinit(&creds);
+		return;
+	}
 	if (admission_check(&h->sv->admission, &creds, &err) < 0 ||
 	    check_room(h, &creds, operator_, &err) < 0) {
 		turn_away(h, fd, &err);
@@ -115,12 +154,8 @@ static void on_accept(struct ev_loop *loop, ev_io *w, int revents)
 		let_in(h, fd);
 		return;
 	}
-	if (fd == -EAGAIN)
-		return;
-	log_warn("hub", "accepting pauses: %s", strerror(-fd));
-	ev_io_stop(loop, w);
-	ev_timer_set(&h->pause, HUB_PAUSE_S, 0.);
-	ev_timer_start(loop, &h->pause);
+	if (fd != -EAGAIN)
+		pause_accepting(h, strerror(-fd));
 }
 
 /* --- turns ---------------------------------------------------------------- */

@@ -21,6 +21,7 @@
 #include "ipc/listener.h"
 #include "ipc/message.h"
 #include "supervisor/client_queue.h"
+#include "supervisor/limits.h"
 #include "supervisor/subscription.h"
 
 struct prompt;
@@ -45,7 +46,9 @@ struct tenant;
 #define HUB_PAUSE_S 1.0
 /* Share of max_clients that one uid may take, unless it is an operator's. */
 #define HUB_TENANT_SHARE 2
-#define HUB_NAME_MAX     64 /* bytes of a client's name */
+/* Descriptors per connection of operator_reserve that are kept free. */
+#define HUB_FDS_PER_RESERVE 2
+#define HUB_NAME_MAX        64 /* bytes of a client's name */
 
 struct peer {
 	struct list link;    /* hub.peers */
@@ -128,6 +131,11 @@ void peer_tell(struct peer *p, struct frame *f, enum event_fold fold,
 void peer_send(struct peer *p, struct frame *f);
 /* Snapshots are due, or something else wants the flusher. */
 void peer_touch(struct peer *p);
+
+/* May the client's user have `more` of it? 0, or -1 with `err`; operators may
+ * always. */
+int peer_check_limit(struct peer *p, enum limit which, size_t more,
+                     struct error *err);
 
 /* Puts the request on a list of the prompt's; NULL when out of memory. */
 struct wait *wait_new(struct peer *p, struct span id, struct prompt *prompt,

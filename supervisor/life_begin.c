@@ -97,10 +97,12 @@ static int again_ended(struct supervisor *sv, struct peer *peer, struct span id,
 
 /* --- a new one ------------------------------------------------------------ */
 
-static int check_bounds(struct supervisor *sv, const struct peer *peer,
-                        struct error *err)
+static int check_bounds(struct supervisor *sv, struct peer *peer,
+                        const struct life_submission *s, struct error *err)
 {
-	size_t max = (size_t)sv->cfg.max_prompts;
+	size_t all = (size_t)sv->cfg.max_prompts;
+	size_t max =
+		peer->is_operator ? all : limit_less_reserve(&sv->cfg, all);
 
 	if (sv->tracker.active >= max)
 		return error_set(err, ERR_LIMIT,
@@ -108,9 +110,15 @@ static int check_bounds(struct supervisor *sv, const struct peer *peer,
 		                 "(max_prompts); try again when some have "
 		                 "ended",
 		                 sv->tracker.active);
+	if (peer_check_limit(peer, LIMIT_WORKFLOW, s->workflow.n, err) < 0 ||
+	    peer_check_limit(peer, LIMIT_QUEUED, 1, err) < 0)
+		return -1;
+	if (s->subscribe &&
+	    peer_check_limit(peer, LIMIT_SUBSCRIPTIONS, 1, err) < 0)
+		return -1;
 	/* One tenant's flood leaves room for the others. */
 	if (!peer->is_operator &&
-	    peer->tenant->prompt_count >= max / HUB_TENANT_SHARE)
+	    peer->tenant->prompt_count >= all / HUB_TENANT_SHARE)
 		return error_set(err, ERR_LIMIT,
 		                 "%zu prompts of yours are waiting or running, "
 		                 "which is your share of max_prompts; try "
@@ -184,7 +192,7 @@ int life_submit(struct supervisor *sv, struct peer *peer, struct span id,
 			return error_set_errno(err, r, "cannot make an id");
 		prompt_id = fresh;
 	}
-	if (check_bounds(sv, peer, err) < 0)
+	if (check_bounds(sv, peer, s, err) < 0)
 		return -1;
 	p = create(sv, peer, s, prompt_id, err);
 	if (!p)

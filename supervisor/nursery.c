@@ -115,6 +115,7 @@ static void session_free(struct session *s)
 		s->bus->session = NULL;
 	if (s->keeper) {
 		s->keeper->session = NULL;
+		s->keeper->tenant->usage.used[LIMIT_SESSIONS]--;
 		count_sessions(n, false);
 	}
 	if (s->keeper_fd >= 0)
@@ -158,6 +159,7 @@ static void set_keeper(struct session *s, struct peer *p)
 {
 	s->keeper = p;
 	count_sessions(s->nursery, true);
+	p->tenant->usage.used[LIMIT_SESSIONS]++;
 	p->session = s;
 	s->uid = p->creds.uid;
 }
@@ -167,6 +169,7 @@ static void set_keeper(struct session *s, struct peer *p)
 static void unset_keeper(struct session *s)
 {
 	s->keeper->session = NULL;
+	s->keeper->tenant->usage.used[LIMIT_SESSIONS]--;
 	if (s->bus == s->keeper)
 		s->bus = NULL;
 	s->keeper = NULL;
@@ -244,6 +247,9 @@ static struct session *settle_session(struct nursery *n, struct peer *p,
 	}
 	if (s && s->keeper == p)
 		return s;
+	if (!s && !p->session &&
+	    peer_check_limit(p, LIMIT_SESSIONS, 1, err) < 0)
+		return NULL;
 	if (p->session && p->session != s)
 		end_session(p->session);
 	if (!s)

@@ -357,6 +357,15 @@ static int too_many(int r, struct error *err)
 	return error_set_nomem(err, "subscription");
 }
 
+/* One more, unless it stands already. */
+static int check_subscriptions(struct peer *peer, const struct subject *s,
+                               struct error *err)
+{
+	return subscription_stands(s, &peer->subscriber)
+	               ? 0
+	               : peer_check_limit(peer, LIMIT_SUBSCRIPTIONS, 1, err);
+}
+
 static void reply_count(struct peer *peer, const struct request *req, size_t n)
 {
 	struct buf out = BUF_INIT(64);
@@ -382,6 +391,8 @@ static int subscribe_one(struct supervisor *sv, struct peer *peer,
 	}
 	/* Before the reply, which can't be taken back. */
 	if (!p->finished) {
+		if (check_subscriptions(peer, &p->subject, err) < 0)
+			return -1;
 		r = subscription_add(&p->subject, &peer->subscriber);
 		if (r != 0)
 			return too_many(r, err);
@@ -444,6 +455,8 @@ static int op_subscribe(struct supervisor *sv, struct peer *peer,
 		                 "%zu prompts are too many to subscribe to at "
 		                 "once (%d); subscribe to single ones",
 		                 n, CLIENT_QUEUE_DUE_MAX);
+	if (check_subscriptions(peer, all_of(sv, peer), err) < 0)
+		return -1;
 	r = subscription_add(all_of(sv, peer), &peer->subscriber);
 	if (r != 0)
 		return too_many(r, err);

@@ -429,6 +429,8 @@ int ops_status(struct supervisor *sv, struct peer *peer,
 	put_prompts(sv, peer, &out);
 	(void)buf_printf(&out, ",\"subscribers\":%zu",
 	                 count_subscribers(sv, peer));
+	(void)buf_json_key(&out, "limits");
+	limits_to_json(tenant_usage(peer->tenant), &sv->cfg, &out);
 	put_counters(sv, peer, &out);
 	(void)buf_putc(&out, '}');
 	return answer(peer, req, &out, err);

@@ -40,6 +40,17 @@ static void init_lists(struct peer *p)
 	subscriber_init(&p->subscriber);
 }
 
+/* Operators share in that of all alone. */
+static struct lines_budget *budget_of(struct hub *h, struct tenant *t,
+                                      bool is_operator)
+{
+	if (is_operator)
+		return &h->budget;
+	t->lines.whole = &h->budget;
+	t->lines.max = limit_max(&h->sv->cfg, LIMIT_BUFFERED);
+	return &t->lines;
+}
+
 struct peer *peer_new(struct hub *h, int fd, struct creds *creds,
                       bool is_operator, struct error *err)
 {
@@ -52,7 +63,7 @@ struct peer *peer_new(struct hub *h, int fd, struct creds *creds,
 		p->conn = (struct conn)CONN_NULL;
 		if (p->tenant)
 			r = conn_init(&p->conn, fd, LINE_MAX_BYTES, CONN_QUOTA,
-			              &h->budget);
+			              budget_of(h, p->tenant, is_operator));
 	}
 	if (r < 0) {
 		if (p && p->tenant)
@@ -70,6 +81,11 @@ struct peer *peer_new(struct hub *h, int fd, struct creds *creds,
 	p->creds = *creds;
 	p->is_operator = is_operator;
 	p->tenant->peer_count++;
+	p->subscriber.total = &p->tenant->usage.used[LIMIT_SUBSCRIPTIONS];
+	if (!is_operator) {
+		p->queue.total = &p->tenant->usage.used[LIMIT_BUFFERED];
+		p->queue.total_max = limit_max(&sv->cfg, LIMIT_BUFFERED);
+	}
 	ev_io_init(&p->reader, on_readable, fd, EV_READ);
 	ev_io_init(&p->writer, on_writable, fd, EV_WRITE);
 	p->reader.data = p->writer.data = p;
@@ -137,13 +153,24 @@ void peer_close(struct peer *p, const char *why)
 	h->peer_count--;
 	if (h->peer_count == 0)
 		h->idle_since_ms = clock_ms();
-	p->tenant->peer_count--;
-	tracker_release_tenant(&sv->tracker, p->tenant);
 	client_queue_deinit(&p->queue);
 	sv->counters.descriptors += p->conn.fds_discarded;
 	conn_deinit(&p->conn);
 	creds_deinit(&p->creds);
+	/* The queue's and the lines' bytes were counted there. */
+	p->tenant->peer_count--;
+	tracker_release_tenant(&sv->tracker, p->tenant);
 	free(p);
+}
+
+int peer_check_limit(struct peer *p, enum limit which, size_t more,
+                     struct error *err)
+{
+	if (p->is_operator || limit_check(tenant_usage(p->tenant), &p->sv->cfg,
+	                                  which, more, err) == 0)
+		return 0;
+	p->sv->counters.limits_hit++;
+	return -1;
 }
 
 /* --- in ------------------------------------------------------------------- */
@@ -239,6 +266,31 @@ void peer_work(struct peer *p)
 		resume_reading(p);
 }
 
+/* More than may be kept of his unfinished lines: he hears why before he is let
+ * go, if he reads. */
+static void tell_too_much(struct peer *p)
+{
+	struct error err = ERROR_NULL;
+
+	if (p->is_operator ||
+	    p->sv->hub.budget.used > HUB_LINES_BYTES_MAX / 2) {
+		(void)error_set(&err, ERR_LIMIT,
+		                "all clients together send more than can be "
+		                "kept; try again later");
+	} else {
+		limit_note(&p->tenant->usage, LIMIT_BUFFERED);
+		p->sv->counters.limits_hit++;
+		(void)error_set(&err, ERR_LIMIT,
+		                "your clients' unfinished lines are more than "
+		                "the %zu bytes that a user may have "
+		                "(max_buffered_kb); send shorter ones, or "
+		                "fewer at a time",
+		                p->tenant->lines.max);
+	}
+	peer_refuse(p, SPAN_NULL, &err, SPAN_NULL);
+	(void)conn_flush(&p->conn);
+}
+
 static void on_readable(struct ev_loop *loop, ev_io *w, int revents)
 {
 	struct peer *p = w->data;
@@ -246,6 +298,8 @@ static void on_readable(struct ev_loop *loop, ev_io *w, int revents)
 
 	if (r < 0) {
 		p->sv->counters.clients_shed++;
+		if (r == -ENOBUFS)
+			tell_too_much(p);
 		peer_close(p, strerror(-r));
 		return;
 	}
@@ -289,6 +343,10 @@ void peer_tell(struct peer *p, struct frame *f, enum event_fold fold,
 			p->closing = true;
 		p->sv->counters.folded += q->folded - folded;
 		p->sv->counters.missed += q->missed - missed;
+		if (q->missed != missed && client_queue_over(q)) {
+			limit_note(&p->tenant->usage, LIMIT_BUFFERED);
+			p->sv->counters.limits_hit++;
+		}
 	}
 	peer_touch(p);
 }

@@ -22,6 +22,7 @@ void subscriber_init(struct subscriber *s)
 {
 	list_init(&s->subs);
 	s->count = 0;
+	s->total = NULL;
 	s->stamp = 0;
 }
 
@@ -31,6 +32,8 @@ static void end(struct subscription *s)
 	list_del(&s->by_subscriber);
 	s->subject->count--;
 	s->subscriber->count--;
+	if (s->subscriber->total)
+		--*s->subscriber->total;
 	free(s);
 }
 
@@ -91,6 +94,8 @@ int subscription_add(struct subject *subject, struct subscriber *subscriber)
 	list_append(&subscriber->subs, &s->by_subscriber);
 	subject->count++;
 	subscriber->count++;
+	if (subscriber->total)
+		++*subscriber->total;
 	return 0;
 }
 

@@ -26,6 +26,7 @@ struct subject {
 struct subscriber {
 	struct list subs;
 	size_t count;
+	size_t *total;  /* of several subscribers together; NULL: not counted */
 	uint64_t stamp; /* of the event told last */
 };
 

@@ -99,15 +99,17 @@ static int settle(struct supervisor *sv, struct error *err)
 }
 
 /* As many descriptors as clients may need, if the hard limit allows. */
-static void raise_limit(const struct supervisor *sv)
+static void raise_limit(struct supervisor *sv)
 {
 	rlim_t want = (rlim_t)sv->cfg.max_clients + FDS_BESIDE;
 	struct rlimit l;
 
 	if (getrlimit(RLIMIT_NOFILE, &l) < 0) {
 		log_warn("supervisor", "getrlimit: %s", strerror(errno));
+		sv->fd_limit = (size_t)want;
 		return;
 	}
+	sv->fd_limit = (size_t)l.rlim_cur;
 	if (want > SUPERVISOR_NOFILE_MAX)
 		want = SUPERVISOR_NOFILE_MAX;
 	if (l.rlim_max != RLIM_INFINITY && want > l.rlim_max)
@@ -117,6 +119,8 @@ static void raise_limit(const struct supervisor *sv)
 	l.rlim_cur = want;
 	if (setrlimit(RLIMIT_NOFILE, &l) < 0)
 		log_warn("supervisor", "setrlimit: %s", strerror(errno));
+	else
+		sv->fd_limit = (size_t)want;
 }
 
 /* What needs root, if we are; then we are it no more. */

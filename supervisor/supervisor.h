@@ -86,6 +86,7 @@ struct supervisor {
 	struct service_user user; /* whom we are */
 	struct admission admission;
 	mode_t socket_mode;
+	size_t fd_limit; /* descriptors that there may be */
 	/* Only one uid can connect: no turns, everything is posted at once. */
 	bool single_user;
 

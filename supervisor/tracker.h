@@ -17,7 +17,9 @@
 #include "common/progress.h"
 #include "common/span.h"
 #include "common/uuid.h"
+#include "ipc/lines.h"
 #include "supervisor/eventlog.h"
+#include "supervisor/limits.h"
 #include "supervisor/prompt_fsm.h"
 #include "supervisor/queue.h"
 #include "supervisor/subscription.h"
@@ -29,7 +31,17 @@ struct tenant {
 	struct queue_line line;
 	struct subject all; /* connections that want every prompt of it */
 	size_t prompt_count, peer_count;
+	struct limit_usage usage;  /* see tenant_usage() */
+	struct lines_budget lines; /* unfinished lines of its connections */
 };
+
+/* What it has, as it is now. */
+static inline struct limit_usage *tenant_usage(struct tenant *t)
+{
+	t->usage.used[LIMIT_QUEUED] = t->prompt_count;
+	t->usage.used[LIMIT_CONNECTIONS] = t->peer_count;
+	return &t->usage;
+}
 
 struct prompt {
 	char id[UUID_LEN + 1];

@@ -17,6 +17,7 @@
 #include "workers/poller.h"
 #include "workers/remote_file.h"
 #include "workers/request_ops.h"
+#include "workers/tool_files_of.h"
 
 #define NAME_BYTES_MAX 1024
 #define PATH_BYTES_MAX 4096
@@ -406,6 +407,104 @@ static int view_ask(struct view_job *j, struct error *err)
 	return j->command->ask_id ? 0 : -1;
 }
 
+/* --- whose file ----------------------------------------------------------- */
+
+/* What one's own prompts have made, by the supervisor's books, and what one has
+ * uploaded oneself: upload puts it into a folder of the user's own. */
+#define OWN_LIMIT 1000 /* prompts looked through */
+
+struct view_search {
+	const struct view_target *target;
+	bool found;
+};
+
+static bool same_or_empty(struct json j, const char *s)
+{
+	return json_is(j, JSON_STRING) ? json_string_eq(j, s ? s : "")
+	                               : !s || !*s;
+}
+
+static bool is_it(void *user, struct json node, struct json file)
+{
+	struct view_search *s = user;
+	const struct view_target *t = s->target;
+
+	s->found = json_string_eq(json_get(file, "filename"), t->filename) &&
+	           same_or_empty(json_get(file, "subfolder"), t->subfolder) &&
+	           json_string_eq(json_get(file, "type"),
+	                          t->type ? t->type : "output");
+	return !s->found;
+}
+
+static bool is_uploaded(const struct view_job *j, const struct view_target *t)
+{
+	char folder[64];
+
+	(void)snprintf(folder, sizeof(folder), "comfymux-%lu",
+	               (unsigned long)link_uid(command_link(j->command)));
+	return t->type && strcmp(t->type, "input") == 0 && t->subfolder &&
+	       strcmp(t->subfolder, folder) == 0 && !strchr(t->filename, '/');
+}
+
+static void view_if_own(struct view_job *j, struct json history)
+{
+	const struct view_target *t = &j->targets[0];
+	struct view_search s = {.target = t};
+	struct json_iter it;
+	struct json prompt;
+	struct error err;
+
+	json_iter_init(&it, json_get(history, "prompts"));
+	while (!s.found && json_iter_next(&it, NULL, &prompt))
+		tool_files_each(json_get(prompt, "outputs"), is_it, &s);
+	if (s.found) {
+		view_next(j);
+		return;
+	}
+	/* No word about whether ComfyUI has it. */
+	error_set(&err, ERR_NOT_FOUND,
+	          "none of your prompts has made a file %s%s%s (type %s)",
+	          t->subfolder ? t->subfolder : "",
+	          t->subfolder && *t->subfolder ? "/" : "",
+	          log_safe(t->filename, strlen(t->filename)),
+	          t->type ? t->type : "output");
+	view_fail(j, &err);
+}
+
+static void on_history(void *user, const struct incoming *in,
+                       const struct error *err)
+{
+	struct view_job *j = user;
+
+	j->command->ask_id = 0;
+	if (err)
+		view_fail(j, err);
+	else
+		view_if_own(j, in->result);
+}
+
+/* Where all that ComfyUI has is one's own, nothing is asked. */
+static int view_named(struct view_job *j, struct error *err)
+{
+	struct link *l = command_link(j->command);
+	cleanup_buf struct buf b = BUF_INIT(64);
+
+	if (link_owns_rest(l) || is_uploaded(j, &j->targets[0])) {
+		view_next(j);
+		return 0;
+	}
+	if (!link_on_bus(l)) {
+		if (command_check_sight(j->command, NULL, err))
+			return -1;
+		view_next(j);
+		return 0;
+	}
+	(void)buf_printf(&b, "{\"limit\":%d}", OWN_LIMIT);
+	j->command->ask_id = link_ask(l, OP_HISTORY, span_make(b.data, b.len),
+	                              0, on_history, j, err);
+	return j->command->ask_id ? 0 : -1;
+}
+
 /* One file by name, if the request has one. */
 static int view_take_name(struct view_job *j, struct error *err)
 {
@@ -441,10 +540,8 @@ static int view_start(struct command *c, struct error *err)
 	                   err) ||
 	    view_take_name(j, err))
 		return -1;
-	if (j->target_count > 0) {
-		view_next(j);
-		return 0;
-	}
+	if (j->target_count > 0)
+		return view_named(j, err);
 	if (!j->prompt_id)
 		return error_set(err, ERR_INVALID,
 		                 "view needs filename or prompt_id");
