@@ -57,7 +57,7 @@ SIM    := sim_main sim_options sim_loop sim_text sim_journal sim_stats \
           sim_files sim_http sim_http_prompt sim_http_files sim_http_jobs \
           sim_control sim_faults sim_emit
 
-CHECKS := account admission backoff base64 batch batch_plan buf chain_spec clock comfy_api comfy_event comfy_reply config error fdutil http \
+CHECKS := account admission backoff base64 batch batch_plan buf chain chain_spec clock comfy_api comfy_event comfy_reply config error fdutil http \
           json_mend json_number json_span log map progress progress_fold replay \
           resolve url uuid workflow \
           channel client conn creds frame lines listener message \
@@ -68,7 +68,7 @@ CHECKS := account admission backoff base64 batch batch_plan buf chain_spec clock
           lib lib_loop link follow execute request bars files out progress_log \
           jsonrpc mcp_lines mcp_progress mcp_resources mcp_session tool_args tool_table
 CHECKS += limits
-FUZZERS := comfy_event json_mend json_span lines message config url progress workflow \
+FUZZERS := chain comfy_event json_mend json_span lines message config url progress workflow \
           channel comfy_reply jsonrpc tool_args zygote
 
 # The benchmarks' C side: the bare relay, and readers that take the time.

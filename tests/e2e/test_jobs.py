@@ -348,5 +348,20 @@ class Chain(JobCase):
         self.assertEqual(len(self.executed()), 3)
 
 
+class Examples(JobCase):
+    """Those of README, as they are."""
+
+    def example(self, name):
+        return os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "etc", "examples", name)
+
+    def test_batch_and_chain(self):
+        self.rig.start_sim("--speed", "50")
+        self.rig.start_daemon()
+        self.lines("batch", self.example("txt2img.json"), "--sweep", "3.seed=1..8", "--concurrency", "3")
+        self.assertEqual(len(self.results), 8)
+        self.lines("chain", self.example("chain.json"))
+        self.assertEqual([r["status"] for r in self.results], ["completed"] * 3)
+
+
 if __name__ == "__main__":
     unittest.main()
