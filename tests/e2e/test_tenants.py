@@ -188,6 +188,30 @@ class Isolation(TenantCase):
         reply = c.ask("restart_workers")
         self.assertEqual(reply["workers"], 0)
 
+    def try_job(self, op, **fields):
+        """Of Ann's job, the answer that there is about none."""
+        def attempt(c):
+            if not hasattr(self, "job"):
+                self.job = self.client.ask("job_create", kind="batch", total=1)["job"]
+                self.secrets.append(self.job)
+            nobody = str(uuid.uuid4())
+            theirs = self.error_of(c, op, job=self.job, **fields)
+            nobodys = self.error_of(c, op, job=nobody, **fields)
+            self.assertTrue(theirs[0], theirs)
+            self.assertEqual(json.dumps(theirs).replace(self.job, ""),
+                             json.dumps(nobodys).replace(nobody, ""))
+            self.unseen(json.dumps(theirs), [self.job])
+        return attempt
+
+    def try_jobs(self, c):
+        self.assertEqual(c.ask("jobs")["jobs"], [])
+        self.unseen("")
+
+    def try_job_create(self, c):
+        other = self.bob.client()
+        self.unseen(json.dumps(other.ask("job_create", kind="batch", total=1)))
+        other.close()
+
     def try_ping(self, c):
         self.unseen(json.dumps(c.ask("ping")))
 
@@ -201,6 +225,15 @@ class Isolation(TenantCase):
             "pause": lambda c: self.denied(c, "pause"),
             "resume": lambda c: self.denied(c, "resume"),
             "restart_workers": self.try_restart, "ping": self.try_ping,
+            "jobs": self.try_jobs, "job_create": self.try_job_create,
+            "job_add": self.try_job("job_add", index=0, item=sampler()),
+            # What only the worker of a job may do names none: whose it is is
+            # known by the bus.
+            **{op: self.try_job(op) for op in ("job_start", "job", "job_cancel", "job_take",
+                                               "job_end")},
+            "job_item": self.try_job("job_item", index=0),
+            "job_intent": self.try_job("job_intent", index=0, prompt_id=str(uuid.uuid4())),
+            "job_result": self.try_job("job_result", index=0, result={}),
         }
 
     def test_every_op(self):
