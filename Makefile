@@ -77,6 +77,10 @@ BENCH := fan fan_mcp fan_relay fan_socket fan_start
 # libcomfymux: these (of workers/lib), and what they need of the other lists.
 LIBRARY := api cancel connect loop many result subscribe task
 
+# What a process may still do, and what it shows to ComfyUI.
+COMMON += credentials sandbox sandbox_filter
+CHECKS += credentials sandbox
+
 PROGRAMS := comfymuxd comfymux comfymux-worker comfysim
 
 # --- tools -------------------------------------------------------------------
@@ -130,6 +134,9 @@ STRICT_FLAG = $(if $(STRICT),-Werror)
 LIBS_COMMON := -lcurl -lcares -lcjson -linih -lev -lm
 LIBS_comfymuxd := -lsystemd -lwebsockets -lssl -lcrypto -lsqlite3 $(LIBS_COMMON)
 LIBS_comfymux-worker := $(LIBS_COMMON)
+# Both enter a sandbox; the keeper doesn't.
+LIBS_comfymuxd += -lseccomp
+LIBS_comfymux-worker += -lseccomp
 LIBS_comfymux := -lcjson -linih -lev -lm
 LIBS_comfysim := -lwebsockets -lz -lm
 LIBS_CHECK = $(shell pkg-config --libs check)

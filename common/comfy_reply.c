@@ -64,8 +64,14 @@ static void fail_status(struct comfy_result *r)
 		r->outcome = COMFY_E_UNKNOWN;
 		code = ERR_UNREACHABLE;
 	}
-	(void)error_set(&r->error, code, "ComfyUI answered with status %d%s%s",
-	                r->status, *reason ? ": " : "", reason);
+	(void)error_set(&r->error, code,
+	                "ComfyUI answered with status %d%s%s%s", r->status,
+	                *reason ? ": " : "", reason,
+	                code == ERR_DENIED
+	                        ? "; it wants credentials, or doesn't accept "
+	                          "those it got: see token_file, header_file "
+	                          "and client_cert in the configuration"
+	                        : "");
 }
 
 static void fail_transport(struct comfy_result *r,

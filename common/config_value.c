@@ -239,12 +239,19 @@ static int check_string(size_t key, const char *value, struct error *err)
 	}
 }
 
+static bool is_path(size_t key)
+{
+	return key == CONFIG_KEY_socket || key == CONFIG_KEY_state_dir ||
+	       key == CONFIG_KEY_ca_file || key == CONFIG_KEY_client_cert ||
+	       key == CONFIG_KEY_client_key || key == CONFIG_KEY_token_file ||
+	       key == CONFIG_KEY_header_file;
+}
+
 static int set_string(struct config *c, size_t key, const char *value,
                       enum config_origin origin, struct error *err)
 {
 	char *copy, **slot = config_string_at(c, key);
-	bool path = key == CONFIG_KEY_socket || key == CONFIG_KEY_state_dir ||
-	            key == CONFIG_KEY_ca_file;
+	bool path = is_path(key);
 
 	if (check_string(key, value, err) < 0)
 		return -1;

@@ -31,6 +31,10 @@ ssize_t fd_recv(int sock, void *data, size_t len, int fds[FD_PASS_MAX],
  * be forked are they closed here. */
 void fd_discard(const int *fds, size_t n);
 
+/* A file in memory with these bytes that nobody can change any more, close-on-
+ * exec; its offset is at the start. The descriptor or a negative errno. */
+int fd_sealed(const char *name, const void *data, size_t len);
+
 /* Whole file read, at most `max` bytes; *datap is the caller's to free and
  * NUL-terminated. 0, -EFBIG past max, or a negative errno. */
 int fd_read_file(const char *path, size_t max, char **datap, size_t *lenp);

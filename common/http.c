@@ -71,6 +71,24 @@ static bool is_tls_failure(CURLcode code)
 	}
 }
 
+/* The end of a handshake that TLS 1.3 tells only with the first read: the
+ * server has read nothing of the request. */
+static bool is_late_refusal(const struct http_call *c)
+{
+	static const char *const alerts[] = {
+		"alert certificate required", "alert bad certificate",
+		"alert unknown ca",           "alert certificate expired",
+		"alert certificate revoked",  "alert certificate unknown",
+		"alert access denied",
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(alerts); i++) {
+		if (strstr(c->curl_error, alerts[i]))
+			return true;
+	}
+	return false;
+}
+
 static bool is_our_failure(CURLcode code)
 {
 	return code == CURLE_OUT_OF_MEMORY || code == CURLE_FAILED_INIT ||
@@ -93,7 +111,7 @@ static enum http_outcome classify(const struct http_call *c, CURLcode code)
 		return HTTP_E_TOO_LARGE;
 	if (c->sink_stopped)
 		return HTTP_E_SINK;
-	if (is_tls_failure(code))
+	if (is_tls_failure(code) || is_late_refusal(c))
 		return HTTP_E_TLS;
 	if (!sent)
 		return HTTP_E_CONNECT;
@@ -134,7 +152,11 @@ static void describe(struct http_call *c, CURLcode code)
 		break;
 	case HTTP_E_TLS:
 		(void)error_set(err, e,
-		                "%s (ca_file names authorities of one's own)",
+		                is_late_refusal(c)
+		                        ? "%s (client_cert names a certificate "
+		                          "to show)"
+		                        : "%s (ca_file names authorities of "
+		                          "one's own)",
 		                cause);
 		break;
 	case HTTP_E_INTERNAL:
@@ -453,6 +475,7 @@ struct http *http_new(struct ev_loop *loop, const struct http_config *cfg,
 	h->timeout_ms = cfg->timeout_ms ? cfg->timeout_ms : HTTP_TIMEOUT_MS;
 	h->max_connections =
 		cfg->max_connections ? cfg->max_connections : HTTP_CONNECTIONS;
+	h->credentials = cfg->credentials;
 	h->multi = new_multi(h);
 	if (!h->multi || !copy_setting(&h->ca_file, cfg->ca_file) ||
 	    !copy_setting(&h->proxy, cfg->proxy) ||

@@ -21,6 +21,7 @@
 struct ev_loop;
 struct http;
 struct http_call;
+struct credentials;
 
 #define HTTP_REPLY_MAX   (64u << 20) /* default bound of a reply's body */
 #define HTTP_CALLS_MAX   256         /* calls under way in one struct http */
@@ -29,7 +30,11 @@ struct http_call;
 #define HTTP_TIMEOUT_MS  30000       /* default of timeout_ms */
 
 struct http_config {
-	const char *ca_file;      /* "" or NULL: the system's */
+	const char *ca_file; /* "" or NULL: the system's */
+	/* Shown to the server; NULL: nothing. Authorities in it are trusted
+	 * instead of ca_file's. The caller's; outlives the struct http. Never
+	 * follows a redirect, since none is followed. */
+	const struct credentials *credentials;
 	const char *proxy;        /* "" or NULL: none, whatever the environment
 	                             says */
 	const char *resolve_host; /* with resolve_address: connect there for */

@@ -28,6 +28,7 @@ struct http {
 	unsigned telling;      /* callbacks run, so many deep */
 	bool freed;            /* meanwhile; who tells has the rest to free */
 	char *ca_file, *proxy; /* NULL if not set */
+	const struct credentials *credentials;
 	struct curl_slist *resolve;
 	unsigned connect_timeout_ms, timeout_ms, max_connections;
 };

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "common/credentials.h"
 #include "common/http_impl.h"
 
 void http_call_free_easy(struct http_call *c)
@@ -91,7 +92,7 @@ static curl_socket_t on_open_socket(void *user, curlsocktype purpose,
 
 static bool add_header(struct http_call *c, const char *name, const char *value)
 {
-	struct buf line = BUF_INIT(1024);
+	struct buf line = BUF_INIT(2 * CREDENTIALS_HEADER_MAX + 16);
 	struct curl_slist *list = NULL;
 
 	(void)buf_printf(&line, "%s:%s%s", name, value ? " " : "",
@@ -153,6 +154,40 @@ static CURLcode set_post(struct http_call *c, const struct http_request *req)
 	return rc;
 }
 
+/* Without a copy: they outlive the transfer. */
+static CURLcode set_blob(struct http_call *c, CURLoption option,
+                         const struct buf *b)
+{
+	struct curl_blob blob = {
+		.data = b->data, .len = b->len, .flags = CURL_BLOB_NOCOPY};
+
+	return b->len > 0 ? curl_easy_setopt(c->easy, option, &blob) : CURLE_OK;
+}
+
+static CURLcode set_credentials(struct http_call *c)
+{
+	const struct credentials *k = c->http->credentials;
+	CURLcode rc = CURLE_OK;
+
+	if (!k)
+		return CURLE_OK;
+	if (k->ca.len > 0) {
+		rc = set_blob(c, CURLOPT_CAINFO_BLOB, &k->ca);
+		SET(CURLOPT_CAPATH, NULL);
+	}
+	if (rc == CURLE_OK)
+		rc = set_blob(c, CURLOPT_SSLCERT_BLOB, &k->cert);
+	if (rc == CURLE_OK)
+		rc = set_blob(c, CURLOPT_SSLKEY_BLOB, &k->key);
+	/* To the server, not to a proxy on the way to it. */
+	SET(CURLOPT_HEADEROPT, (long)CURLHEADER_SEPARATE);
+	for (size_t i = 0; rc == CURLE_OK && i < k->header_count; i++) {
+		if (!add_header(c, k->headers[i].name, k->headers[i].value))
+			rc = CURLE_OUT_OF_MEMORY;
+	}
+	return rc;
+}
+
 static CURLcode set_network(struct http_call *c)
 {
 	const struct http *h = c->http;
@@ -179,7 +214,7 @@ static CURLcode set_network(struct http_call *c)
 		SET(CURLOPT_CAINFO, h->ca_file);
 		SET(CURLOPT_CAPATH, NULL);
 	}
-	return rc;
+	return rc == CURLE_OK ? set_credentials(c) : rc;
 }
 
 static CURLcode set_request(struct http_call *c, const struct http_request *req)

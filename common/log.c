@@ -63,7 +63,8 @@ static struct {
 	int syslog_fd;
 	dev_t syslog_dev; /* these two tell whether the number still is ours */
 	ino_t syslog_ino;
-	bool torn; /* the last line came through in part */
+	bool sealed; /* nothing can be opened */
+	bool torn;   /* the last line came through in part */
 } state = {
 	.role = "comfymux",
 	.sink = LOG_TO_STDERR,
@@ -122,10 +123,12 @@ static ssize_t write_pipe(const char *line, size_t len)
 
 static ssize_t write_terminal(const char *line, size_t len)
 {
-	int fd = open("/proc/self/fd/2",
-	              O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	ssize_t n;
+	int fd = -1;
 
+	if (!state.sealed)
+		fd = open("/proc/self/fd/2",
+		          O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (fd < 0)
 		return write_when_ready(line, len);
 	n = result(write(fd, line, len));
@@ -463,6 +466,41 @@ void log_flush(void)
 		report_repeat(&counted.repeats[i]);
 	report_lost();
 	errno = saved_errno;
+}
+
+static size_t put_text(char *to, size_t len, size_t max, const char *text)
+{
+	while (*text && len < max)
+		to[len++] = *text++;
+	return len;
+}
+
+bool log_from_signal(enum log_level level, const char *text)
+{
+	char line[256], digits[12];
+	size_t len = 0, n = sizeof(digits);
+	unsigned pid = (unsigned)getpid();
+
+	if (state.sink != LOG_TO_STDERR)
+		return false;
+	digits[--n] = '\0';
+	do
+		digits[--n] = (char)('0' + pid % 10);
+	while ((pid /= 10) > 0);
+	len = put_text(line, len, sizeof(line) - 1, levels[level].name);
+	len = put_text(line, len, sizeof(line) - 1, " ");
+	len = put_text(line, len, sizeof(line) - 1, state.role);
+	len = put_text(line, len, sizeof(line) - 1, "[");
+	len = put_text(line, len, sizeof(line) - 1, digits + n);
+	len = put_text(line, len, sizeof(line) - 1, "] ");
+	len = put_text(line, len, sizeof(line) - 1, text);
+	line[len++] = '\n';
+	return write_when_ready(line, len) == (ssize_t)len;
+}
+
+void log_seal(void)
+{
+	state.sealed = true;
 }
 
 void log_write(enum log_level level, const char *module, const char *fmt, ...)

@@ -16,6 +16,8 @@
 #ifndef COMMON_LOG_H
 #define COMMON_LOG_H
 
+#include <stdbool.h>
+
 #include "common/error.h"
 #include "common/macros.h"
 
@@ -80,6 +82,14 @@ void log_write(enum log_level level, const char *module, const char *fmt, ...)
 		if (log_get_level() >= LOG_LEVEL_DEBUG)                        \
 			log_write(LOG_LEVEL_DEBUG, module, __VA_ARGS__);       \
 	} while (0)
+
+/* From a signal handler: one line without a control character, to stderr if
+ * that is where the log goes and it takes it now. False if not. */
+bool log_from_signal(enum log_level level, const char *text);
+
+/* This process can't open files any more: terminals are written to as they
+ * are. */
+void log_seal(void);
 
 /* Printable copy of peer bytes for messages: control characters and invalid
  * UTF-8 become \xNN, cut to `max` bytes with "..."; points into one of four

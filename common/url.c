@@ -407,3 +407,21 @@ bool url_eq(const struct url *a, const struct url *b)
 	       a->host_is_ipv6 == b->host_is_ipv6 &&
 	       strcmp(a->host, b->host) == 0 && strcmp(a->path, b->path) == 0;
 }
+
+bool url_is_loopback(const struct url *u)
+{
+	unsigned char a[sizeof(struct in_addr)];
+
+	return strcmp(u->host, "localhost") == 0 ||
+	       strcmp(u->host, "::1") == 0 ||
+	       (inet_pton(AF_INET, u->host, a) == 1 && a[0] == 127);
+}
+
+bool url_is_numeric(const struct url *u)
+{
+	unsigned char a[sizeof(struct in6_addr)];
+
+	return strcmp(u->host, "localhost") == 0 ||
+	       inet_pton(AF_INET, u->host, a) == 1 ||
+	       inet_pton(AF_INET6, u->host, a) == 1;
+}

@@ -37,6 +37,10 @@ int url_authority(const struct url *u, struct buf *out);
 int url_ws_path(const struct url *u, const char *client_id, struct buf *out);
 /* Percent-encodes everything but unreserved characters (RFC 3986, 2.3). */
 int url_encode(struct buf *out, const char *s, size_t len);
+/* An address of this machine's own, or "localhost". */
+bool url_is_loopback(const struct url *u);
+/* A numeric address, or "localhost": nothing to be looked up. */
+bool url_is_numeric(const struct url *u);
 /* Same server and base path. */
 bool url_eq(const struct url *a, const struct url *b);
 

@@ -27,6 +27,10 @@
  * worker's have no fixed numbers. */
 #define CHANNEL_ZYGOTE_FD       3
 #define CHANNEL_ZYGOTE_ARGUMENT "--zygote"
+/* A zygote's: what its workers show to ComfyUI, packed (common/credentials). */
+#define CHANNEL_CREDENTIALS_FD       4
+#define CHANNEL_CREDENTIALS_ARGUMENT "--credentials"
+#define CHANNEL_NO_SANDBOX_ARGUMENT  "--no-sandbox"
 
 #define CHANNEL_PAYLOAD_MAX (16u << 20)
 #define CHANNEL_HEADER_LEN  16

@@ -7,6 +7,7 @@
  * is gone and the worker was found among our children.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -15,12 +16,15 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/credentials.h"
 #include "common/fdutil.h"
 #include "common/log.h"
 #include "ipc/zygote.h"
 #include "supervisor/nursery_impl.h"
 #include "supervisor/supervisor.h"
 #include "supervisor/zygote_proc.h"
+
+#define FIRST_FREE_FD 16 /* above every number that a zygote is promised */
 
 /* How a worker ended. */
 struct worker_end {
@@ -379,6 +383,51 @@ static const struct zygote_handlers handlers = {
 	.on_gone = on_gone,
 };
 
+/* Read anew for each zygote, so that restart-workers picks a new token up.
+ * *fdp: above the numbers that a zygote is promised; -1: there are none. */
+static int open_credentials(const struct supervisor *sv, int *fdp,
+                            struct error *err)
+{
+	struct buf packed = BUF_INIT(CREDENTIALS_PACKED_MAX);
+	struct credentials_files files = supervisor_credentials(sv);
+	cleanup_close int fd = -1;
+	struct credentials c;
+	int r;
+
+	*fdp = -1;
+	files.ca_file = sv->url.tls ? sv->cfg.ca_file : "";
+	files.with_system_ca = sv->url.tls;
+	if (credentials_load(&c, &files, err) < 0)
+		return -1;
+	r = credentials_pack(&c, &packed);
+	if (r == 0 && (c.ca.len > 0 || c.cert.len > 0 || c.header_count > 0)) {
+		fd = fd_sealed("credentials", packed.data, packed.len);
+		*fdp = fd < 0 ? fd : fcntl(fd, F_DUPFD_CLOEXEC, FIRST_FREE_FD);
+		r = fd < 0 ? fd : *fdp < 0 ? -errno : 0;
+	}
+	if (packed.data)
+		explicit_bzero(packed.data, packed.cap);
+	buf_deinit(&packed);
+	credentials_deinit(&c);
+	return r < 0 ? error_set_errno(err, -r, "cannot pass credentials on")
+	             : 0;
+}
+
+static struct zygote_proc *start_zygote(struct nursery *n, struct error *err)
+{
+	struct supervisor *sv = n->sv;
+	struct zygote_setup setup = {.program = sv->worker_program,
+	                             .sandbox = sv->cfg.sandbox};
+	struct zygote_proc *z;
+
+	if (open_credentials(sv, &setup.credentials_fd, err) < 0)
+		return NULL;
+	z = zygote_proc_start(sv->loop, &setup, &handlers, n, err);
+	if (setup.credentials_fd >= 0)
+		(void)close(setup.credentials_fd);
+	return z;
+}
+
 /* The one that serves; a fresh one if there is none. It is not exec'd before a
  * worker is wanted: it would take 1.5 MB for nothing. */
 static struct zygote_proc *get_zygote(struct nursery *n, struct error *err)
@@ -403,7 +452,7 @@ static struct zygote_proc *get_zygote(struct nursery *n, struct error *err)
 		                NURSERY_ZYGOTES_MAX);
 		return NULL;
 	}
-	z = zygote_proc_start(n->sv->loop, &handlers, n, err);
+	z = start_zygote(n, err);
 	if (!z)
 		return NULL;
 	n->zygotes[n->zygote_count++] = z;

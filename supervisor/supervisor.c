@@ -14,11 +14,14 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/program.h"
+#include "common/sandbox.h"
 #include "common/version.h"
 #include "supervisor/life.h"
 #include "supervisor/polling.h"
 #include "supervisor/position.h"
 #include "supervisor/poster.h"
+#include "supervisor/roles.h"
 #include "supervisor/stream.h"
 
 #define STOP_POLL_S 0.02
@@ -137,10 +140,36 @@ static int give_up_root(struct supervisor *sv, struct error *err)
 
 /* --- ComfyUI -------------------------------------------------------------- */
 
+struct credentials_files supervisor_credentials(const struct supervisor *sv)
+{
+	return (struct credentials_files){
+		.client_cert = sv->cfg.client_cert,
+		.client_key = sv->cfg.client_key,
+		.token_file = sv->cfg.token_file,
+		.header_file = sv->cfg.header_file,
+	};
+}
+
+static int load_credentials(struct supervisor *sv, struct error *err)
+{
+	struct credentials_files files = supervisor_credentials(sv);
+
+	if (credentials_load(&sv->credentials, &files, err) < 0)
+		return -1;
+	if (sv->credentials.header_count > 0 && !sv->url.tls &&
+	    !url_is_loopback(&sv->url))
+		log_warn("supervisor",
+		         "the credentials of token_file and header_file go to "
+		         "%.*s in the clear; https keeps them secret",
+		         (int)sv->url_text.len, sv->url_text.data);
+	return 0;
+}
+
 static int make_api(struct supervisor *sv, struct error *err)
 {
 	struct http_config c = {
 		.ca_file = sv->cfg.ca_file,
+		.credentials = &sv->credentials,
 		.proxy = sv->cfg.proxy,
 		.connect_timeout_ms = (unsigned)sv->cfg.connect_timeout_ms,
 		.timeout_ms = (unsigned)sv->cfg.request_timeout_ms,
@@ -246,6 +275,7 @@ static void on_sweep(struct ev_loop *loop, ev_timer *w, int revents)
 		if (now_ms - sv->last_http_ms >= HTTP_IDLE_MS)
 			http_close_idle(sv->http);
 	}
+	sandbox_tell();
 	log_flush();
 	check_idle(sv, now_ms);
 }
@@ -418,14 +448,33 @@ static int open_parts(struct supervisor *sv, struct error *err)
 	if (!sv->resolver || http_global_init(err) < 0 || make_api(sv, err) < 0)
 		return -1;
 	sv->upstream = upstream_new(sv->loop, sv->resolver, &sv->url, &sv->cfg,
-	                            sv->state_dir.client_id, &stream_handlers,
-	                            sv, err);
+	                            &sv->credentials, sv->state_dir.client_id,
+	                            &stream_handlers, sv, err);
 	if (!sv->upstream)
 		return -1;
 	if (nursery_init(&sv->nursery, sv, err) < 0 ||
 	    jobs_init(&sv->jobs, sv, err) < 0)
 		return -1;
 	return hub_init(&sv->hub, sv, err);
+}
+
+/* What came so far came from the administrator; clients and ComfyUI follow. */
+static int seal(struct supervisor *sv, struct error *err)
+{
+	struct error why = ERROR_NULL;
+	char *path = program_find(roles[ROLE_ZYGOTE].program, &why);
+
+	if (path) {
+		sv->worker_program = sandbox_allow_program(path, err);
+		free(path);
+		if (!sv->worker_program)
+			return -1;
+	} else {
+		log_warn("supervisor", "no workers can be forked: %s",
+		         why.text);
+	}
+	sandbox_enter(SANDBOX_SUPERVISOR);
+	return 0;
 }
 
 int supervisor_init(struct supervisor *sv, const struct options *o,
@@ -453,14 +502,17 @@ int supervisor_init(struct supervisor *sv, const struct options *o,
 	poster_init(sv);
 	positions_init(sv);
 	stream_init(sv);
+	credentials_init(&sv->credentials);
 	if (settle(sv, err) < 0)
 		goto fail;
 	raise_limit(sv);
 	if (give_up_root(sv, err) < 0)
 		goto fail;
-	if (open_parts(sv, err) < 0)
+	if (load_credentials(sv, err) < 0 || open_parts(sv, err) < 0)
 		goto fail;
 	start_watchers(sv);
+	if (sv->cfg.sandbox && seal(sv, err) < 0)
+		goto fail;
 	return 0;
 fail:
 	supervisor_deinit(sv);
@@ -541,6 +593,7 @@ void supervisor_deinit(struct supervisor *sv)
 	buf_deinit(&sv->url_text);
 	admission_deinit(&sv->admission);
 	service_user_deinit(&sv->user);
+	credentials_deinit(&sv->credentials);
 	config_deinit(&sv->cfg);
 	ev_loop_destroy(sv->loop);
 }

@@ -13,6 +13,7 @@
 #include "common/buf.h"
 #include "common/comfy_api.h"
 #include "common/config.h"
+#include "common/credentials.h"
 #include "common/http.h"
 #include "common/resolve.h"
 #include "common/url.h"
@@ -81,6 +82,8 @@ struct supervisor {
 	const struct options *options;
 	struct config cfg;
 	struct url url;
+	struct credentials credentials; /* to be shown to ComfyUI */
+	char *worker_program;           /* NULL: not found, or no sandbox */
 	struct buf url_text;
 	char epoch[UUID_LEN + 1];
 	struct service_user user; /* whom we are */
@@ -148,6 +151,9 @@ void supervisor_deinit(struct supervisor *sv);
 /* What can be said of a configuration without acting on it. */
 int supervisor_check(const struct config *cfg, const struct options *o,
                      struct error *err);
+
+/* Files of what is shown to ComfyUI, but for authorities. */
+struct credentials_files supervisor_credentials(const struct supervisor *sv);
 
 /* Reads the configuration again (SIGHUP). */
 void supervisor_reload(struct supervisor *sv);

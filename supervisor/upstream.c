@@ -396,7 +396,8 @@ static int set_url(struct upstream *u, struct error *err)
 }
 
 static int set_up(struct upstream *u, const struct config *cfg,
-                  const char *client_id, struct error *err)
+                  const struct credentials *credentials, const char *client_id,
+                  struct error *err)
 {
 	static const struct upstream_socket_handlers handlers = {
 		.on_open = on_open,
@@ -409,6 +410,7 @@ static int set_up(struct upstream *u, const struct config *cfg,
 	struct upstream_socket_config socket = {
 		.url = &u->url,
 		.ca_file = cfg->ca_file ? cfg->ca_file : "",
+		.credentials = credentials,
 		.hello = hello,
 		.frame_max = UPSTREAM_FRAME_MAX,
 	};
@@ -435,6 +437,7 @@ static uint64_t make_seed(void)
 
 struct upstream *upstream_new(struct ev_loop *loop, struct resolver *resolver,
                               const struct url *url, const struct config *cfg,
+                              const struct credentials *credentials,
                               const char *client_id,
                               const struct upstream_handlers *h, void *user,
                               struct error *err)
@@ -459,7 +462,7 @@ struct upstream *upstream_new(struct ev_loop *loop, struct resolver *resolver,
 	/* After a standstill of ours a pong is waiting in the socket, and has
 	 * to be read before its deadline is judged. */
 	ev_set_priority(&u->timer, EV_MINPRI);
-	if (set_up(u, cfg, client_id, err) < 0)
+	if (set_up(u, cfg, credentials, client_id, err) < 0)
 		return upstream_free(u);
 	return u;
 }

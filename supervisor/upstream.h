@@ -20,6 +20,7 @@
 	               the connection */
 
 struct ev_loop;
+struct credentials;
 struct upstream;
 
 struct upstream_handlers {
@@ -45,8 +46,10 @@ struct upstream_handlers {
 /* `url`, `cfg`, `client_id` are copied. Handlers are called from the loop,
  * on_state never from inside a function below. They may call these functions,
  * upstream_free excepted. SIGPIPE is ignored from now on. */
+/* `credentials`, NULL for none, stay the caller's. */
 struct upstream *upstream_new(struct ev_loop *loop, struct resolver *resolver,
                               const struct url *url, const struct config *cfg,
+                              const struct credentials *credentials,
                               const char *client_id,
                               const struct upstream_handlers *h, void *user,
                               struct error *err);

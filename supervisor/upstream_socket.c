@@ -24,6 +24,7 @@
 
 #include "common/buf.h"
 #include "common/clock.h"
+#include "common/credentials.h"
 #include "common/log.h"
 #include "supervisor/upstream.h"
 #include "supervisor/upstream_tls.h"
@@ -335,6 +336,13 @@ static void on_failed(struct upstream_socket *s, const char *text, size_t len)
 
 	if (s->tls && upstream_tls_reason(s->tls)[0] != '\0')
 		note(s, "%s", upstream_tls_reason(s->tls));
+	else if (status == 401 || status == 403)
+		note(s,
+		     "the server answered with HTTP status %u: it wants "
+		     "credentials, or doesn't accept those it got; see "
+		     "token_file, header_file and client_cert in the "
+		     "configuration",
+		     status);
 	else if (status != 0 && status != 101)
 		note(s,
 		     "the server answered with HTTP status %u instead of a "
@@ -369,10 +377,35 @@ static void on_destroyed(struct upstream_socket *s)
 	}
 }
 
+/* `*atp`: where the next line of the request goes, `len` bytes are free. */
+static int add_headers(struct upstream_socket *s, unsigned char **atp,
+                       size_t len)
+{
+	const struct credentials *c = s->cfg.credentials;
+	unsigned char *end = *atp + len;
+	char name[CREDENTIALS_HEADER_MAX + 2];
+	const struct credentials_header *h;
+
+	for (size_t i = 0; c && i < c->header_count; i++) {
+		h = &c->headers[i];
+		(void)snprintf(name, sizeof(name), "%s:", h->name);
+		if (lws_add_http_header_by_name(
+			    s->wsi, (const unsigned char *)name,
+			    (const unsigned char *)h->value,
+			    (int)strlen(h->value), atp, end)) {
+			note(s, "the header lines of header_file are too long");
+			return -1;
+		}
+	}
+	return 0;
+}
+
 static int handle(struct upstream_socket *s, enum lws_callback_reasons reason,
                   void *in, size_t len)
 {
 	switch (reason) {
+	case LWS_CALLBACK_CLIENT_APPEND_HANDSHAKE_HEADER:
+		return add_headers(s, in, len);
 	case LWS_CALLBACK_CLIENT_ESTABLISHED:
 		on_established(s);
 		return 0;
@@ -528,7 +561,8 @@ static int set_up(struct upstream_socket *s, struct error *err)
 		return error_set_nomem(err, "upstream");
 	if (url->tls) {
 		s->tls = upstream_tls_new(url, s->cfg.ca_file, err);
-		if (!s->tls)
+		if (!s->tls ||
+		    upstream_tls_show(s->tls, s->cfg.credentials, err) < 0)
 			return -1;
 	}
 	return make_context(s, err);

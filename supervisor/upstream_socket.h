@@ -13,6 +13,7 @@
 #include "common/error.h"
 #include "common/url.h"
 
+struct credentials;
 struct ev_loop;
 struct upstream_socket;
 
@@ -35,8 +36,10 @@ struct upstream_socket_config {
 	const struct url *url;   /* of ComfyUI; kept by the caller */
 	const struct url *proxy; /* NULL: none; kept by the caller */
 	const char *ca_file;     /* "": the system's authorities */
-	const char *hello;       /* static */
-	size_t frame_max;        /* bytes */
+	/* To be shown, NULL: nothing; kept by the caller. */
+	const struct credentials *credentials;
+	const char *hello; /* static */
+	size_t frame_max;  /* bytes */
 };
 
 struct upstream_socket *

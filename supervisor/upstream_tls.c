@@ -10,6 +10,7 @@
 
 #include <arpa/inet.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <stdbool.h>
@@ -17,6 +18,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "common/credentials.h"
 
 #define REASON_MAX 160 /* bytes of the text kept */
 
@@ -78,6 +81,13 @@ static void on_info(const SSL *ssl, int where, int ret)
 		(void)SSL_set_tlsext_host_name((SSL *)(uintptr_t)ssl, NULL);
 	if ((where & SSL_CB_EXIT) && ret <= 0)
 		keep_reason(t, ssl);
+	/* In TLS 1.3 that comes when the handshake is over already. */
+	if ((where & SSL_CB_READ_ALERT) == SSL_CB_READ_ALERT &&
+	    ret >> 8 == SSL3_AL_FATAL)
+		(void)snprintf(t->reason, sizeof(t->reason),
+		               "the server ended TLS: %s (client_cert names a "
+		               "certificate to show)",
+		               SSL_alert_desc_string_long(ret));
 }
 
 static int set_host(struct upstream_tls *t, const char *host)
@@ -143,6 +153,61 @@ struct upstream_tls *upstream_tls_new(const struct url *url,
 	if (set_up(t, url, ca_file, err) < 0)
 		return upstream_tls_free(t);
 	return t;
+}
+
+static void *from_pem(const struct buf *b, bool key)
+{
+	BIO *bio = BIO_new_mem_buf(b->data, (int)b->len);
+	void *p = NULL;
+
+	if (bio)
+		p = key ? (void *)PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL)
+		        : (void *)PEM_read_bio_X509_AUX(bio, NULL, NULL, NULL);
+	(void)BIO_free(bio);
+	return p;
+}
+
+/* What follows the first certificate in the file: its issuers. */
+static bool add_chain(struct upstream_tls *t, const struct buf *b)
+{
+	BIO *bio = BIO_new_mem_buf(b->data, (int)b->len);
+	X509 *x = bio ? PEM_read_bio_X509_AUX(bio, NULL, NULL, NULL) : NULL;
+	bool ok = x != NULL;
+
+	X509_free(x);
+	while (ok && (x = PEM_read_bio_X509(bio, NULL, NULL, NULL))) {
+		ok = SSL_CTX_add0_chain_cert(t->ctx, x) == 1;
+		if (!ok)
+			X509_free(x);
+	}
+	(void)BIO_free(bio);
+	ERR_clear_error(); /* the end of the file */
+	return ok;
+}
+
+int upstream_tls_show(struct upstream_tls *t, const struct credentials *c,
+                      struct error *err)
+{
+	X509 *cert;
+	EVP_PKEY *key;
+	bool ok;
+
+	if (!c || c->cert.len == 0)
+		return 0;
+	ERR_clear_error();
+	cert = from_pem(&c->cert, false);
+	key = from_pem(&c->key, true);
+	ok = cert && key && SSL_CTX_use_certificate(t->ctx, cert) == 1 &&
+	     SSL_CTX_use_PrivateKey(t->ctx, key) == 1 &&
+	     SSL_CTX_check_private_key(t->ctx) == 1;
+	X509_free(cert);
+	EVP_PKEY_free(key);
+	if (!ok)
+		return error_set(err, ERR_CONFIG,
+		                 "client_cert and client_key can't be used: %s",
+		                 take_openssl_error());
+	return add_chain(t, &c->cert) ? 0
+	                              : error_set_nomem(err, "TLS settings");
 }
 
 struct upstream_tls *upstream_tls_free(struct upstream_tls *t)

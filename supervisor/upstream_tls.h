@@ -9,6 +9,7 @@
 #include "common/url.h"
 
 struct upstream_tls;
+struct credentials;
 struct ssl_ctx_st;
 
 /* Trusts the authorities in `ca_file`, or the system's if that is "". Reads
@@ -16,6 +17,9 @@ struct ssl_ctx_st;
  * error. NULL with `err` set on failure. */
 struct upstream_tls *upstream_tls_new(const struct url *url,
                                       const char *ca_file, struct error *err);
+/* Shows the client certificate in it, if there is one. Copies. */
+int upstream_tls_show(struct upstream_tls *t, const struct credentials *c,
+                      struct error *err);
 /* NULL is fine; returns NULL. */
 struct upstream_tls *upstream_tls_free(struct upstream_tls *t);
 

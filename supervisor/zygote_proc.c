@@ -322,16 +322,24 @@ static int set_attributes(posix_spawnattr_t *attr)
 
 /* 0 or an errno. The parent waits, in vfork's way, for the exec and no longer;
  * one that fails is told here. */
-static int spawn(pid_t *pidp, char *path, int channel)
+static int spawn(pid_t *pidp, char *path, const struct zygote_setup *setup,
+                 int channel)
 {
 	char zygote[] = CHANNEL_ZYGOTE_ARGUMENT;
-	char *const argv[] = {path, zygote, NULL};
+	char credentials[] = CHANNEL_CREDENTIALS_ARGUMENT;
+	char open[] = CHANNEL_NO_SANDBOX_ARGUMENT;
+	char *argv[5] = {path, zygote};
+	size_t argc = 2;
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attr;
 	int r = posix_spawn_file_actions_init(&actions);
 
 	if (r != 0)
 		return r;
+	if (setup->credentials_fd >= 0)
+		argv[argc++] = credentials;
+	if (!setup->sandbox)
+		argv[argc++] = open;
 	r = posix_spawnattr_init(&attr);
 	if (r != 0) {
 		(void)posix_spawn_file_actions_destroy(&actions);
@@ -342,6 +350,10 @@ static int spawn(pid_t *pidp, char *path, int channel)
 	if (r == 0)
 		r = posix_spawn_file_actions_adddup2(&actions, channel,
 		                                     CHANNEL_ZYGOTE_FD);
+	if (r == 0 && setup->credentials_fd >= 0)
+		r = posix_spawn_file_actions_adddup2(&actions,
+		                                     setup->credentials_fd,
+		                                     CHANNEL_CREDENTIALS_FD);
 	if (r == 0)
 		r = posix_spawn(pidp, path, &actions, &attr, argv, environ);
 	(void)posix_spawnattr_destroy(&attr);
@@ -359,14 +371,18 @@ static void init_watchers(struct zygote_proc *z)
 }
 
 struct zygote_proc *zygote_proc_start(struct ev_loop *loop,
+                                      const struct zygote_setup *setup,
                                       const struct zygote_handlers *h,
                                       void *user, struct error *err)
 {
-	cleanup_free char *path = program_find(roles[ROLE_ZYGOTE].program, err);
+	cleanup_free char *found = NULL;
+	char *path = setup->program;
 	cleanup_close int mine = -1, theirs = -1;
 	struct zygote_proc *z;
 	int sv[2], r;
 
+	if (!path)
+		path = found = program_find(roles[ROLE_ZYGOTE].program, err);
 	if (!path)
 		return NULL;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0) {
@@ -382,7 +398,7 @@ struct zygote_proc *zygote_proc_start(struct ev_loop *loop,
 		                      "cannot make a zygote");
 		return NULL;
 	}
-	r = spawn(&z->pid, path, theirs);
+	r = spawn(&z->pid, path, setup, theirs);
 	if (r != 0) {
 		free(z);
 		(void)error_set_errno(err, r, "cannot start %s", path);

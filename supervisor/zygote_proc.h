@@ -33,9 +33,18 @@ struct zygote_handlers {
 	void (*on_gone)(void *user, struct zygote_proc *z, int status);
 };
 
+struct zygote_setup {
+	char *program; /* as sandbox_allow_program gave it; NULL: look for it */
+	/* What its workers show to ComfyUI, packed, in a file that is sealed;
+	 * -1: nothing. The caller's. */
+	int credentials_fd;
+	bool sandbox;
+};
+
 /* Execs one. Doesn't wait for it: requests may be made at once. NULL with
  * `err`. */
 struct zygote_proc *zygote_proc_start(struct ev_loop *loop,
+                                      const struct zygote_setup *setup,
                                       const struct zygote_handlers *h,
                                       void *user, struct error *err);
 /* Lets it go, without callbacks: it does what it was asked, sees the end of its

@@ -746,7 +746,7 @@ START_TEST(test_bad_arguments)
 	struct url url;
 
 	ck_assert_int_eq(url_parse(&url, "http://127.0.0.1:1", &err), 0);
-	ck_assert_ptr_null(upstream_new(loop, resolver, &url, &cfg, "me",
+	ck_assert_ptr_null(upstream_new(loop, resolver, &url, &cfg, NULL, "me",
 	                                &handlers, &seen, &err));
 	ck_assert_ptr_nonnull(strstr(err.text, "\"me\" is no client id"));
 	cfg.proxy = tls_proxy;

@@ -296,8 +296,8 @@ static void start(const char *host, unsigned int port)
 
 	(void)snprintf(text, sizeof(text), "https://%s:%u", host, port);
 	ck_assert_int_eq(url_parse(&url, text, &err), 0);
-	link_ = upstream_new(loop, resolver, &url, &cfg, ID, &handlers, NULL,
-	                     &err);
+	link_ = upstream_new(loop, resolver, &url, &cfg, NULL, ID, &handlers,
+	                     NULL, &err);
 	ck_assert_msg(link_ != NULL, "%s", err.text);
 	upstream_start(link_);
 }
@@ -526,7 +526,7 @@ START_TEST(test_bad_ca_file)
 	ck_assert_ptr_nonnull(strstr(err.text, path));
 	/* The link is not made without it. */
 	cfg.ca_file = path;
-	ck_assert_ptr_null(upstream_new(loop, resolver, &url, &cfg, ID,
+	ck_assert_ptr_null(upstream_new(loop, resolver, &url, &cfg, NULL, ID,
 	                                &handlers, NULL, &err));
 }
 END_TEST

@@ -181,8 +181,8 @@ static inline struct upstream *make(const char *url_text)
 	struct url url;
 
 	ck_assert_msg(url_parse(&url, url_text, &err) == 0, "%s", err.text);
-	link_ = upstream_new(loop, resolver, &url, &cfg, ID, &handlers, &seen,
-	                     &err);
+	link_ = upstream_new(loop, resolver, &url, &cfg, NULL, ID, &handlers,
+	                     &seen, &err);
 	return link_;
 }
 

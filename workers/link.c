@@ -524,6 +524,9 @@ static int link_copy_config(struct link *l, const struct link_config *cfg)
 	l->client_id = dup_string(id[0] ? id : cfg->client_id);
 	l->ca_file = dup_string(cfg->ca_file);
 	l->proxy = dup_string(cfg->proxy);
+	l->credentials = cfg->credentials;
+	l->credentials_url = dup_string(cfg->credentials_url);
+	l->credentials_error = dup_string(cfg->credentials_error);
 	l->connect_timeout_ms = cfg->connect_timeout_ms;
 	l->request_timeout_ms = cfg->request_timeout_ms;
 	l->poll_interval_ms = cfg->poll_interval_ms;
@@ -531,7 +534,8 @@ static int link_copy_config(struct link *l, const struct link_config *cfg)
 	l->tenant = cfg->tenant;
 	l->had_bus = cfg->had_bus;
 	return l->kind && l->comfyui && l->default_url && l->address &&
-	                       l->client_id && l->ca_file && l->proxy
+	                       l->client_id && l->ca_file && l->proxy &&
+	                       l->credentials_url && l->credentials_error
 	               ? 0
 	               : -1;
 }
@@ -590,6 +594,8 @@ struct link *link_free(struct link *l)
 	free(l->session);
 	free(l->ca_file);
 	free(l->proxy);
+	free(l->credentials_url);
+	free(l->credentials_error);
 	free(l);
 	return NULL;
 }

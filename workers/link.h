@@ -18,6 +18,7 @@
 #include "common/macros.h"
 #include "ipc/client.h"
 
+struct credentials;
 struct ev_loop;
 struct poller;
 struct link;
@@ -55,6 +56,13 @@ struct link_config {
 	const char *address;     /* numeric address for it, or "" */
 	const char *client_id; /* to submit with when alone; "": a fresh one */
 	const char *ca_file, *proxy;
+	/* To be shown to the server of this URL and no other. NULL: none. They
+	 * outlive the link. */
+	const struct credentials *credentials;
+	const char *credentials_url;
+	/* Why there are none, though some were named; then no request is made.
+	 * "" or NULL: nothing went wrong. */
+	const char *credentials_error;
 	unsigned connect_timeout_ms, request_timeout_ms, poll_interval_ms;
 	unsigned sessions; /* last told, for the polling rate */
 	bool had_bus;      /* a supervisor has served this session before */

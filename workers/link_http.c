@@ -77,6 +77,16 @@ void link_http_moved(struct link *l)
 		link_http_drop(l);
 }
 
+/* Another server than the one they are for may have been named since. */
+static bool may_show(const struct link *l)
+{
+	struct url url;
+
+	return l->credentials &&
+	       url_parse(&url, l->credentials_url, NULL) == 0 &&
+	       url_eq(&url, &l->url);
+}
+
 static struct http *link_http_new(struct link *l, struct error *err)
 {
 	struct http_config cfg = {
@@ -88,6 +98,16 @@ static struct http *link_http_new(struct link *l, struct error *err)
 
 	if (url_parse(&l->url, link_url(l), err) || http_global_init(err))
 		return NULL;
+	if (l->credentials_error[0]) {
+		error_set(err, ERR_CONFIG, "%s", l->credentials_error);
+		return NULL;
+	}
+	if (may_show(l)) {
+		cfg.credentials = l->credentials;
+	} else if (l->credentials) {
+		l->trust = (struct credentials){.ca = l->credentials->ca};
+		cfg.credentials = &l->trust;
+	}
 	if (l->address[0]) {
 		cfg.resolve_host = l->url.host;
 		cfg.resolve_port = l->url.port;

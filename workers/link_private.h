@@ -7,6 +7,7 @@
 
 #include <ev.h>
 
+#include "common/credentials.h"
 #include "common/http.h"
 #include "common/map.h"
 #include "common/url.h"
@@ -28,6 +29,9 @@ struct link_claimed {
 struct link {
 	struct ev_loop *loop;
 	char *kind, *comfyui, *default_url, *ca_file, *proxy;
+	const struct credentials *credentials;
+	char *credentials_url, *credentials_error;
+	struct credentials trust; /* the authorities of `credentials`, alone */
 	char *address, *client_id, *session;
 	char epoch[64];
 	uid_t uid;

@@ -7,11 +7,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/credentials.h"
+#include "common/fdutil.h"
 #include "common/log.h"
 #include "common/version.h"
 #include "ipc/channel.h"
@@ -24,7 +27,7 @@
 
 static const char usage[] =
 	"usage: comfymux-worker [--bus]\n"
-	"       comfymux-worker --zygote\n"
+	"       comfymux-worker --zygote [--credentials] [--no-sandbox]\n"
 	"\n"
 	"The worker of one session: comfymux and comfymuxd start it, not "
 	"people.\n"
@@ -33,6 +36,8 @@ static const char usage[] =
 	"  --bus      descriptor 4 is the bus channel to the supervisor\n"
 	"  --zygote   fork workers on request of the supervisor, which is at the\n"
 	"             other end of descriptor 3\n"
+	"  --credentials  descriptor 4 has what is shown to ComfyUI\n"
+	"  --no-sandbox   keep all system calls\n"
 	"  --version  print the version and exit\n"
 	"  --help     print this and exit\n";
 
@@ -43,15 +48,24 @@ static bool is_socket(int fd)
 	return fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
 }
 
+struct arguments {
+	struct worker_start start;
+	bool zygote, credentials;
+	struct zygote_options setup;
+};
+
 /* -1: go on; else the status to exit with. */
-static int parse_arguments(int argc, char **argv, struct worker_start *start,
-                           bool *zygotep)
+static int parse_arguments(int argc, char **argv, struct arguments *a)
 {
 	for (int i = 1; i < argc; i++) {
 		if (strcmp(argv[i], "--bus") == 0) {
-			start->bus_fd = CHANNEL_BUS_FD;
+			a->start.bus_fd = CHANNEL_BUS_FD;
 		} else if (strcmp(argv[i], CHANNEL_ZYGOTE_ARGUMENT) == 0) {
-			*zygotep = true;
+			a->zygote = true;
+		} else if (strcmp(argv[i], CHANNEL_CREDENTIALS_ARGUMENT) == 0) {
+			a->credentials = true;
+		} else if (strcmp(argv[i], CHANNEL_NO_SANDBOX_ARGUMENT) == 0) {
+			a->setup.sandbox = false;
 		} else if (strcmp(argv[i], "--version") == 0) {
 			return printf("comfymux-worker %s\n",
 			              comfymux_version) < 0;
@@ -117,17 +131,44 @@ static int begin(struct worker_start *start)
 	return -1;
 }
 
-/* -1 in the workers that it forks; else the status to exit with. */
-static int be_zygote(struct worker_start *start)
+/* From the supervisor, who has read the files. */
+static int take_credentials(struct credentials *c)
 {
+	char *packed = NULL;
+	size_t len = 0;
+	int r = fd_read_all(CHANNEL_CREDENTIALS_FD, CREDENTIALS_PACKED_MAX,
+	                    &packed, &len);
+
+	if (r == 0)
+		r = credentials_unpack(c, span_make(packed, len));
+	if (packed)
+		explicit_bzero(packed, len);
+	free(packed);
+	if (r < 0)
+		fprintf(stderr,
+		        "comfymux-worker: descriptor %d has no credentials: "
+		        "%s\n",
+		        CHANNEL_CREDENTIALS_FD, strerror(-r));
+	return r;
+}
+
+/* -1 in the workers that it forks; else the status to exit with. */
+static int be_zygote(struct arguments *a, struct worker_start *start)
+{
+	static struct credentials credentials;
 	/* The same start as a worker's: nothing but its one channel. */
 	struct worker_start own = {.session_fd = CHANNEL_ZYGOTE_FD,
 	                           .bus_fd = -1};
 
+	if (a->credentials) {
+		if (take_credentials(&credentials) < 0)
+			return EXIT_USAGE;
+		a->setup.credentials = &credentials;
+	}
 	if (begin(&own))
 		return EXIT_USAGE;
 	log_open("zygote", LOG_TO_STDERR, LOG_LEVEL_INFO);
-	switch (zygote_run(own.session_fd, start)) {
+	switch (zygote_run(own.session_fd, &a->setup, start)) {
 	case ZYGOTE_WORKER:
 		return -1;
 	case ZYGOTE_OVER:
@@ -142,25 +183,24 @@ static int be_zygote(struct worker_start *start)
 
 int main(int argc, char **argv)
 {
-	struct worker_start start = {
-		.session_fd = CHANNEL_SESSION_FD,
-		.bus_fd = -1,
+	struct arguments a = {
+		.start = {.session_fd = CHANNEL_SESSION_FD, .bus_fd = -1},
+		.setup = {.sandbox = true},
 	};
-	bool zygote = false;
-	int status = parse_arguments(argc, argv, &start, &zygote);
+	int status = parse_arguments(argc, argv, &a);
 
 	if (status >= 0)
 		return status;
 	log_open("worker", LOG_TO_STDERR, LOG_LEVEL_INFO);
-	if (zygote) {
-		status = be_zygote(&start);
+	if (a.zygote) {
+		status = be_zygote(&a, &a.start);
 		if (status >= 0)
 			return status;
-	} else if (begin(&start)) {
+	} else if (begin(&a.start)) {
 		return EXIT_USAGE;
 	}
-	status = start.told && start.told->job ? job_worker_run(&start)
-	                                       : worker_run(&start);
+	status = a.start.told && a.start.told->job ? job_worker_run(&a.start)
+	                                           : worker_run(&a.start);
 	log_flush();
 	return status;
 }

@@ -20,7 +20,11 @@
 
 #include "common/buf.h"
 #include "common/cleanup.h"
+#include "common/credentials.h"
+#include "common/http.h"
 #include "common/log.h"
+#include "common/sandbox.h"
+#include "common/url.h"
 #include "ipc/creds.h"
 #include "ipc/zygote.h"
 #include "workers/link.h"
@@ -62,6 +66,8 @@ struct worker {
 	int status;
 	bool tenant;
 	const struct zygote_told *told; /* NULL: hello is believed */
+	const struct credentials *told_credentials;
+	struct credentials credentials; /* of one without a supervisor */
 	int early_bus;                  /* came before hello; -1: none */
 	struct link *link;
 	const struct worker_kind *kind;
@@ -316,20 +322,71 @@ static void worker_obey(const struct worker *w, struct link_config *cfg)
 	cfg->client_id = t->client_id;
 	cfg->ca_file = t->ca_file;
 	cfg->proxy = t->proxy;
+	cfg->credentials = w->told_credentials;
+	cfg->credentials_url = t->comfyui;
+	cfg->credentials_error = NULL;
 	cfg->connect_timeout_ms = t->connect_timeout_ms;
 	cfg->request_timeout_ms = t->request_timeout_ms;
 	cfg->poll_interval_ms = t->poll_interval_ms;
 	cfg->sessions = t->sessions;
 }
 
+/* As the user, whose worker this is. The files are read now: later it can't
+ * open any. */
+static void worker_load_credentials(struct worker *w, struct json hello,
+                                    struct link_config *cfg, struct error *err)
+{
+	static const char *const keys[] = {"client_cert", "client_key",
+	                                   "token_file", "header_file"};
+	char *s[ARRAY_SIZE(keys)] = {NULL};
+	struct credentials_files files = {.ca_file = cfg->ca_file};
+	struct url url;
+
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+		s[i] = json_string_dup(json_get(hello, keys[i]),
+		                       HELLO_STRING_MAX);
+	files.client_cert = s[0];
+	files.client_key = s[1];
+	files.token_file = s[2];
+	files.header_file = s[3];
+	files.with_system_ca =
+		cfg->credentials_url &&
+		url_parse(&url, cfg->credentials_url, NULL) == 0 && url.tls;
+	if (credentials_load(&w->credentials, &files, err) == 0)
+		cfg->credentials = &w->credentials;
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+		free(s[i]);
+}
+
+/* Of a worker without a supervisor, once it knows where ComfyUI is: who looks
+ * names up needs files and threads for it. */
+static void worker_shut_in(const struct worker *w, struct json hello)
+{
+	struct error err = ERROR_NULL;
+	bool wanted = true;
+	struct url url;
+
+	(void)json_bool(json_get(hello, "sandbox"), &wanted);
+	if (w->told || !wanted)
+		return;
+	/* The TLS library reads its configuration. */
+	if (http_global_init(&err) < 0)
+		log_warn("worker", "%s", err.text);
+	sandbox_enter(url_parse(&url, link_url(w->link), NULL) == 0 &&
+	                              url_is_numeric(&url)
+	                      ? SANDBOX_WORKER
+	                      : SANDBOX_WORKER_RESOLVING);
+}
+
 static int worker_make_link(struct worker *w, struct json hello,
                             struct error *err)
 {
-	static const char *const keys[] = {"kind",      "comfyui", "address",
-	                                   "client_id", "ca_file", "proxy",
-	                                   "no_bus"};
+	static const char *const keys[] = {
+		"kind",    "comfyui", "address", "client_id",
+		"ca_file", "proxy",   "no_bus",  "configured_url"};
 	char *s[ARRAY_SIZE(keys)] = {NULL};
 	struct link_config cfg;
+	struct error why = ERROR_NULL;
 	bool named = false;
 
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
@@ -345,6 +402,7 @@ static int worker_make_link(struct worker *w, struct json hello,
 		.ca_file = s[4],
 		.proxy = s[5],
 		.bus_error = s[6],
+		.credentials_url = s[7],
 		.connect_timeout_ms =
 			hello_unsigned(hello, "connect_timeout_ms", 5000),
 		.request_timeout_ms =
@@ -357,6 +415,10 @@ static int worker_make_link(struct worker *w, struct json hello,
 	                   !json_is(json_get(hello, "sessions"), JSON_NONE),
 		.tenant = w->tenant,
 	};
+	if (!w->told) {
+		worker_load_credentials(w, hello, &cfg, &why);
+		cfg.credentials_error = why.text;
+	}
 	worker_obey(w, &cfg);
 	w->link = link_new(w->loop, &cfg, err);
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
@@ -397,6 +459,7 @@ static int worker_hello(struct worker *w, struct span payload,
 		log_set_level((enum log_level)log_level_from_name(level));
 	if (worker_make_link(w, hello, err))
 		return -1;
+	worker_shut_in(w, hello);
 	link_on_bus_lost(w->link, on_bus_lost, w);
 	link_on_notice(w->link, on_notice, w);
 	if (worker_start_kind(w, hello, err))
@@ -620,6 +683,8 @@ static void worker_init(struct worker *w, const struct worker_start *start)
 	w->early_bus = start->bus_fd;
 	w->tenant = start->tenant;
 	w->told = start->told;
+	w->told_credentials = start->credentials;
+	credentials_init(&w->credentials);
 	ev_signal_init(&w->term, on_term, SIGTERM);
 	ev_signal_start(w->loop, &w->term);
 	ev_timer_init(&w->hello, on_no_hello, WORKER_HELLO_MS / 1000.0, 0.);
@@ -639,6 +704,7 @@ static void worker_deinit(struct worker *w)
 	if (w->state)
 		w->kind->stop(w->state);
 	w->link = link_free(w->link);
+	credentials_deinit(&w->credentials);
 	remote_files_deinit(&w->files);
 	list_for_each_safe (it, tmp, &w->answers) {
 		a = list_entry(it, struct worker_answer, node);

@@ -18,6 +18,7 @@
 #include "common/macros.h"
 #include "common/span.h"
 
+struct credentials;
 struct ev_loop;
 struct link;
 struct worker;
@@ -65,6 +66,9 @@ struct worker_start {
 	/* What a zygote's fork request said, which the keeper's hello can't
 	 * override; NULL in a worker of the keeper's own. Must outlive it. */
 	const struct zygote_told *told;
+	/* Likewise; NULL in a worker of the keeper's own, which reads what
+	 * hello names. Must outlive it. */
+	const struct credentials *credentials;
 };
 
 /* First thing in a process that becomes a worker, whether forked or exec'd:

@@ -15,6 +15,7 @@
 
 #include "common/http.h"
 #include "common/log.h"
+#include "common/sandbox.h"
 #include "ipc/zygote.h"
 
 #define CHILDREN_MIN 16
@@ -32,6 +33,7 @@ struct zygote {
 	struct child *children;
 	size_t count, cap;
 	sigset_t wait_mask; /* while waiting: SIGCHLD comes through */
+	const struct zygote_options *setup;
 };
 
 /* Of the fork request in hand; static, since what a worker was told lies in
@@ -150,9 +152,15 @@ static void become_worker(struct zygote *z, struct worker_start *start,
 	*start = (struct worker_start){.session_fd = fds[ZYGOTE_FD_SESSION],
 	                               .bus_fd = fds[ZYGOTE_FD_BUS],
 	                               .tenant = told->tenant,
-	                               .told = told};
-	if (worker_begin(start, &err) == 0 && verify(start) == 0)
+	                               .told = told,
+	                               .credentials = z->setup->credentials};
+	if (worker_begin(start, &err) == 0 && verify(start) == 0) {
+		/* Before a byte is read of what the keeper, who may be anybody,
+		 * has to say. */
+		if (z->setup->sandbox)
+			sandbox_enter(SANDBOX_WORKER);
 		return;
+	}
 	if (err.code != ERR_NONE)
 		log_error("worker", "%s", err.text);
 	_exit(EXIT_FAILURE);
@@ -234,6 +242,7 @@ static enum step turn(struct zygote *z, struct worker_start *start)
 {
 	struct pollfd p = {.fd = z->channel, .events = POLLIN};
 
+	sandbox_tell();
 	if (reap(z) < 0)
 		return STEP_OVER;
 	if (ppoll(&p, 1, NULL, &z->wait_mask) < 0)
@@ -280,9 +289,19 @@ static int set_signals(struct zygote *z)
 	return 0;
 }
 
-enum zygote_outcome zygote_run(int channel, struct worker_start *start)
+/* What workers will need is worked out once, in memory that they share. */
+static void shut_in(const struct zygote_options *setup)
 {
-	struct zygote z = {.channel = channel};
+	if (!setup->sandbox)
+		return;
+	sandbox_prepare(SANDBOX_WORKER);
+	sandbox_enter(SANDBOX_ZYGOTE);
+}
+
+enum zygote_outcome zygote_run(int channel, const struct zygote_options *setup,
+                               struct worker_start *start)
+{
+	struct zygote z = {.channel = channel, .setup = setup};
 	struct error err = ERROR_NULL;
 	enum zygote_outcome o = ZYGOTE_BROKEN;
 	int r = set_signals(&z);
@@ -293,8 +312,10 @@ enum zygote_outcome zygote_run(int channel, struct worker_start *start)
 		log_error("zygote", "signals: %s", strerror(-r));
 	else if (http_global_init(&err) < 0)
 		log_error("zygote", "%s", err.text);
-	else
+	else {
+		shut_in(setup);
 		o = serve(&z, start);
+	}
 	if (o != ZYGOTE_WORKER) {
 		free(z.children);
 		(void)close(channel);

@@ -296,7 +296,9 @@ class Daemon:
             shutil.rmtree(self.dir, ignore_errors=True)
         if kind is None:
             # A sanitizer's verdict must not go unseen.
-            if status not in (0, None) or "runtime error" in log:
+            # Nor that something ran into its own sandbox.
+            if (status not in (0, None) or "runtime error" in log or
+                    "sandbox: system call" in log):
                 raise AssertionError("comfymuxd ended with %r:\n%s" % (
                     status, log[-8000:]))
         else:

@@ -145,6 +145,7 @@ class Rig:
         done = subprocess.run([os.path.join(BIN, "comfymux"), *args, *extra], env=env, cwd=self.dir,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                               timeout=timeout, **kwargs)
+        assert "sandbox: system call" not in done.stderr, done.stderr[-2000:]
         if check is not None and done.returncode != check:
             raise AssertionError("comfymux %s: exit %d, not %d\nstdout: %s\nstderr: %s" % (
                 " ".join(args), done.returncode, check, done.stdout[-2000:], done.stderr[-2000:]))
@@ -237,7 +238,12 @@ class Rig:
             for stream in (process.stdout, process.stdin):
                 if stream:
                     stream.close()
+        logs = [n for n in os.listdir(self.dir) if n.endswith(".log")]
+        refused = [line for n in logs for line in self.log_of(n[:-4]).splitlines()
+                   if "sandbox: system call" in line]
         shutil.rmtree(self.dir, ignore_errors=True)
+        # Nothing may run into its own sandbox.
+        assert not refused, refused
 
 
 def free_port():

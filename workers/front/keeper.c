@@ -159,6 +159,25 @@ static void put_comfyui(struct keeper *k, struct buf *b)
 	(void)buf_printf(b, ",\"sessions\":%" PRIu64, k->sessions);
 }
 
+static void put(struct buf *b, const char *key, const char *value)
+{
+	(void)buf_json_key(b, key);
+	(void)buf_json_string(b, value, strlen(value));
+}
+
+/* What a worker of our own reads, before it gives up opening files. One of the
+ * supervisor's has the supervisor's. */
+static void put_files(const struct config *c, struct buf *b)
+{
+	put(b, "configured_url", c->comfyui);
+	put(b, "ca_file", c->ca_file);
+	put(b, "client_cert", c->client_cert);
+	put(b, "client_key", c->client_key);
+	put(b, "token_file", c->token_file);
+	put(b, "header_file", c->header_file);
+	put(b, "proxy", c->proxy);
+}
+
 static void send_hello(struct keeper *k)
 {
 	const struct config *c = k->kc.cfg;
@@ -168,12 +187,10 @@ static void send_hello(struct keeper *k)
 	(void)buf_json_key(&b, "kind");
 	(void)buf_json_string(&b, k->kc.kind, strlen(k->kc.kind));
 	put_comfyui(k, &b);
-	(void)buf_json_key(&b, "ca_file");
-	(void)buf_json_string(&b, c->ca_file, strlen(c->ca_file));
-	(void)buf_json_key(&b, "proxy");
-	(void)buf_json_string(&b, c->proxy, strlen(c->proxy));
+	if (!k->hosted)
+		put_files(c, &b);
 	(void)buf_printf(&b,
-	                 ",\"comfyui_named\":%s,\"bus\":%s,"
+	                 ",\"comfyui_named\":%s,\"bus\":%s,\"sandbox\":%s,"
 	                 "\"connect_timeout_ms\":%lld,"
 	                 "\"request_timeout_ms\":%lld,"
 	                 "\"poll_interval_ms\":%lld,"
@@ -181,6 +198,7 @@ static void send_hello(struct keeper *k)
 	                 "\"log_level\":\"%s\"",
 	                 k->kc.comfyui_named ? "true" : "false",
 	                 k->hosted ? "true" : "false",
+	                 c->sandbox ? "true" : "false",
 	                 (long long)c->connect_timeout_ms,
 	                 (long long)c->request_timeout_ms,
 	                 (long long)c->poll_interval_ms,
