@@ -81,12 +81,27 @@ class Front:
         try:
             sock.settimeout(rig.PATIENCE_S)
             if self.context:
-                sock = self.context.wrap_socket(sock, server_side=True)
+                sock = self.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+                self.shake_hands(sock)
             self.converse(sock)
         except (OSError, ValueError):
             pass
         finally:
             sock.close()
+
+    @staticmethod
+    def shake_hands(sock):
+        try:
+            sock.do_handshake()
+        except ssl.SSLError:
+            # Closed at once it would be reset, and the alert lost, for what
+            # the other side has sent behind its handshake.
+            raw = socket.socket(fileno=sock.detach())
+            raw.shutdown(socket.SHUT_WR)
+            while raw.recv(65536):
+                pass
+            raw.close()
+            raise
 
     def converse(self, sock):
         data = b""
