@@ -3,7 +3,7 @@
 
 usage: bench.py [--quick] [--record FILE] [SECTION...]
 
-Sections: latency throughput sessions restart growth. --quick: fewer
+Sections: latency throughput sessions network restart growth. --quick: fewer
 sessions, shorter runs. --record: writes the table to FILE, with machine, commit
 and date, and the plot of how it grows beside it.
 """
@@ -20,7 +20,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import benchlib  # noqa: E402
 import rig  # noqa: E402
 
-SECTIONS = ["latency", "throughput", "sessions", "restart", "growth", "trouble"]
+SECTIONS = ["latency", "throughput", "sessions", "network", "restart", "growth", "trouble"]
 INTRODUCTION = """# Figures of record
 
 Made by `make bench RECORD=1`: {cpus} x {cpu}, {memory} GiB, Linux {kernel}; commit

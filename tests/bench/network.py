@@ -1,17 +1,14 @@
-#!/usr/bin/env python3
 """What ComfyUI has to serve for one workflow of 20 steps, a batch of five and a
 chain of three: HTTP requests and connections, by events and by polling, as the
 simulator counted them.
 
-    tests/bench/network.py          prints the table
-
 Fails if, by events, there was anything but one POST for each prompt.
 """
-import json
 import os
 import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from benchlib import row  # noqa: E402
 import rig  # noqa: E402
 
 STEPS, STEP_MS = 20, 250  # five seconds each, as a small picture takes
@@ -67,15 +64,11 @@ def measure(name, prompts, command, events):
         r.close()
 
 
-def main():
-    print("| %-22s | %-7s | %8s | %10s | %s" % ("what", "by", "requests", "WebSockets", "which"))
+def run(quick=False):
+    """A section of the table: requests by events, beside those by polling."""
     for name, prompts, command in SCENARIOS:
-        for events in (True, False):
-            total, kinds, sockets = measure(name, prompts, command, events)
-            print("| %-22s | %-7s | %8d | %10d | %s" % (
-                name, "events" if events else "polling", total, sockets,
-                ", ".join("%d %s" % (v, k) for k, v in kinds.items())), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+        events, _, sockets = measure(name, prompts, command, True)
+        polling, kinds, _ = measure(name, prompts, command, False)
+        row("HTTP requests, %s, by events" % name, events, "", polling, None,
+            "baseline: polling every 1.5 s (%s); %d WebSocket" % (
+                ", ".join("%d %s" % (v, k) for k, v in kinds.items()), sockets))
