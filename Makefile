@@ -28,13 +28,13 @@ MAKEFLAGS += --no-builtin-rules
 
 COMMON := account backoff base64 batch_plan buf chain_image chain_spec clock comfy_api comfy_cancel comfy_event comfy_reply \
           config config_doc config_parse config_place config_value error \
-          fd_discard fdutil http http_request job_result json_mend json_number json_parse json_span log map \
+          fd_discard fdutil http http_request job_result json_mend json_number json_parse json_span log log_format log_sink map \
           progress progress_history progress_json progress_log \
           progress_nodes program resolve url uuid version workflow
 IPC    := channel client client_connect conn creds frame frame_queue lines listener \
           message message_build zygote
 SUPERVISOR := admission client_queue early eventlog hub life life_begin life_cancel \
-          life_end guardian jobs notify nursery nursery_worker ops ops_jobs ops_query options peer polling position poster \
+          life_end guardian jobs metrics metrics_http notify nursery nursery_worker ops ops_jobs ops_query options peer polling position poster \
           prompt_fsm queue reconcile restart_policy roles service_user state_dir store store_checkpoint store_jobs \
           store_open stream subscription supervisor tell tracker upstream \
           upstream_fsm upstream_socket upstream_tls worker_proc zygote_proc
@@ -48,7 +48,7 @@ WORKERS := worker zygote remote_file link link_http poller follow cancel execute
 FRONT  := ask autostart bars cli files host keeper keeper_worker out result session show spawn \
           cmd_run cmd_submit cmd_watch cmd_cancel cmd_queue cmd_history \
           cmd_download cmd_pause cmd_reconnect cmd_restart_workers cmd_status \
-          cmd_mcp mcp_lines batch_source chain_file job job_fetch job_view cmd_batch cmd_chain cmd_jobs talk
+          cmd_mcp cmd_metrics mcp_lines batch_source chain_file job job_fetch job_view cmd_batch cmd_chain cmd_jobs talk
 SIM    := sim_main sim_options sim_loop sim_text sim_journal sim_stats \
           sim_server sim_server_http sim_server_ws sim_clients sim_events \
           sim_value sim_nodes sim_node_table sim_validate sim_validate_input \

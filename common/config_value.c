@@ -217,9 +217,16 @@ static int check_string(size_t key, const char *value, struct error *err)
 			                 err);
 		return 0;
 	case CONFIG_KEY_log_to:
-		if (strcmp(value, "stderr") != 0 &&
-		    strcmp(value, "syslog") != 0)
-			return bad_value(key, value, "stderr or syslog", err);
+		if (log_sink_from_name(value) < 0)
+			return bad_value(key, value,
+			                 "stderr, syslog, journal or the "
+			                 "absolute path of a file",
+			                 err);
+		return 0;
+	case CONFIG_KEY_log_format:
+		if (log_format_from_name(value) < 0)
+			return bad_value(key, value, "one of text, kv, json",
+			                 err);
 		return 0;
 	case CONFIG_KEY_cancel_policy:
 		if (strcmp(value, "auto") != 0 &&

@@ -1,30 +1,22 @@
 /*
  * log.c - see log.h.
- *
- * stderr belongs to others too, so it can't be made non-blocking: a pipe gets
- * RWF_NOWAIT (or a poll first, where the kernel doesn't know that), a socket
- * MSG_DONTWAIT, a terminal is opened anew for the line. syslog(3) blocks when
- * the daemon at the other end hangs, hence the small client of our own.
+ * Levels, repeats and lost lines here; form in log_format.c, sinks in
+ * log_sink.c.
  */
 #include "common/log.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/uio.h>
-#include <sys/un.h>
 #include <syslog.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/log_impl.h"
 #include "common/utf8.h"
 
 #define SAFE_MAX     256 /* bytes of one log_safe() text */
@@ -32,16 +24,12 @@
 #define REPEAT_TEXT  128 /* bytes kept of a folded message */
 #define ELLIPSIS     "..."
 
-static const struct {
-	const char *name;
-	int priority;
-} levels[] = {
+const struct log_levels log_levels[LOG_LEVEL_COUNT] = {
 	[LOG_LEVEL_ERROR] = {"error", LOG_DAEMON | LOG_ERR},
 	[LOG_LEVEL_WARN] = {"warn", LOG_DAEMON | LOG_WARNING},
 	[LOG_LEVEL_INFO] = {"info", LOG_DAEMON | LOG_INFO},
 	[LOG_LEVEL_DEBUG] = {"debug", LOG_DAEMON | LOG_DEBUG},
 };
-STATIC_ASSERT_ARRAY_SIZE(levels, LOG_LEVEL_COUNT);
 
 /* One message that is watched for repeats. */
 struct repeat {
@@ -59,18 +47,16 @@ static struct {
 	enum log_level level;
 	log_hook *hook;
 	void *hook_user;
-	const char *syslog_path;
-	int syslog_fd;
-	dev_t syslog_dev; /* these two tell whether the number still is ours */
-	ino_t syslog_ino;
-	bool sealed; /* nothing can be opened */
-	bool torn;   /* the last line came through in part */
+	enum log_format format;
+	const char *syslog_path, *journal_path, *file;
+	bool torn; /* the last line came through in part */
+	char session[LOG_SESSION_MAX];
 } state = {
 	.role = "comfymux",
 	.sink = LOG_TO_STDERR,
 	.level = LOG_LEVEL_INFO,
 	.syslog_path = "/dev/log",
-	.syslog_fd = -1,
+	.journal_path = "/run/systemd/journal/socket",
 };
 
 /* What is counted is each thread's own: with a hook, several may log. */
@@ -80,246 +66,124 @@ static _Thread_local struct {
 	struct repeat repeats[LOG_REPEAT_SLOTS];
 } counted;
 
-/* --- sinks: each returns bytes written or a negative errno ---------------- */
-
-static ssize_t result(ssize_t n)
-{
-	return n < 0 ? -errno : n;
-}
-
-static ssize_t write_when_ready(const char *line, size_t len)
-{
-	struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
-
-	/* A pipe that polls writable has room for PIPE_BUF bytes, more than a
-	 * line; a second writer may still be quicker, which RWF_NOWAIT rules
-	 * out where it works. */
-	if (poll(&p, 1, 0) != 1)
-		return -EAGAIN;
-	return result(write(STDERR_FILENO, line, len));
-}
-
-/* EPIPE comes with a signal that would end the process. */
-static ssize_t write_pipe(const char *line, size_t len)
-{
-	struct iovec iov = {(void *)(uintptr_t)line, len};
-	struct timespec no_wait = {0};
-	sigset_t sigpipe, before, pending;
-	ssize_t n;
-
-	sigemptyset(&sigpipe);
-	sigaddset(&sigpipe, SIGPIPE);
-	sigemptyset(&pending);
-	(void)sigpending(&pending);
-	(void)pthread_sigmask(SIG_BLOCK, &sigpipe, &before);
-	n = result(pwritev2(STDERR_FILENO, &iov, 1, -1, RWF_NOWAIT));
-	if (n < 0 && n != -EAGAIN && n != -EPIPE && n != -EBADF)
-		n = write_when_ready(line, len);
-	if (n == -EPIPE && !sigismember(&pending, SIGPIPE))
-		(void)sigtimedwait(&sigpipe, NULL, &no_wait);
-	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return n;
-}
-
-static ssize_t write_terminal(const char *line, size_t len)
-{
-	ssize_t n;
-	int fd = -1;
-
-	if (!state.sealed)
-		fd = open("/proc/self/fd/2",
-		          O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	if (fd < 0)
-		return write_when_ready(line, len);
-	n = result(write(fd, line, len));
-	(void)close(fd);
-	return n;
-}
-
-static ssize_t write_stderr(const char *line, size_t len)
-{
-	struct stat st;
-
-	/* Asked anew for each line: stderr may be redirected at any time. */
-	if (fstat(STDERR_FILENO, &st) < 0)
-		return -errno;
-	if (S_ISFIFO(st.st_mode))
-		return write_pipe(line, len);
-	if (S_ISSOCK(st.st_mode))
-		return result(send(STDERR_FILENO, line, len,
-		                   MSG_DONTWAIT | MSG_NOSIGNAL));
-	if (S_ISCHR(st.st_mode) && isatty(STDERR_FILENO))
-		return write_terminal(line, len);
-	return result(write(STDERR_FILENO, line, len));
-}
-
-static int syslog_connect(void)
-{
-	struct sockaddr_un sa = {.sun_family = AF_UNIX};
-	struct stat st;
-	int fd, r;
-
-	if (strlen(state.syslog_path) >= sizeof(sa.sun_path))
-		return -ENAMETOOLONG;
-	memcpy(sa.sun_path, state.syslog_path, strlen(state.syslog_path));
-	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
-	if (connect(fd, (const struct sockaddr *)&sa, sizeof(sa)) < 0 ||
-	    fstat(fd, &st) < 0) {
-		r = -errno;
-		(void)close(fd);
-		return r;
-	}
-	state.syslog_fd = fd;
-	state.syslog_dev = st.st_dev;
-	state.syslog_ino = st.st_ino;
-	return 0;
-}
-
-/* False if the descriptor was closed behind our back, as those do who close
- * all they don't know; the number may mean somebody else's socket by now. */
-static bool syslog_is_ours(void)
-{
-	struct stat st;
-
-	return state.syslog_fd >= 0 && fstat(state.syslog_fd, &st) == 0 &&
-	       st.st_dev == state.syslog_dev && st.st_ino == state.syslog_ino;
-}
-
-static ssize_t write_syslog(enum log_level level, const char *line, size_t len)
-{
-	char head[96];
-	struct iovec iov[2] = {{head, 0}, {(void *)(uintptr_t)line, len}};
-	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
-	ssize_t n = -ENOTCONN;
-	int r;
-
-	/* No time stamp: the daemon puts its own, and one from here would need
-	 * the time zone file. */
-	r = snprintf(head, sizeof(head),
-	             "<%d>%.32s[%ld]: ", levels[level].priority, state.role,
-	             (long)getpid());
-	if (r < 0)
-		return -EINVAL;
-	iov[0].iov_len = (size_t)r;
-	if (syslog_is_ours()) {
-		n = result(sendmsg(state.syslog_fd, &msg,
-		                   MSG_DONTWAIT | MSG_NOSIGNAL));
-		if (n >= 0 || n == -EAGAIN || n == -ENOBUFS)
-			return n < 0 ? n : (ssize_t)len;
-		(void)close(state.syslog_fd);
-	}
-	/* The daemon was restarted, or this is the first line. */
-	state.syslog_fd = -1;
-	r = syslog_connect();
-	if (r < 0)
-		return r;
-	n = result(sendmsg(state.syslog_fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL));
-	return n < 0 ? n : (ssize_t)len;
-}
-
 /* --- lines -----------------------------------------------------------------
  */
 
-/* Appends to a line of `len` bytes; returns the new length, at most
- * LOG_LINE_MAX - 1 so that the newline has room. */
-ATTR_PRINTF(3, 0)
-static size_t append_va(char line[LOG_LINE_MAX], size_t len, const char *fmt,
-                        va_list ap)
+/* A message is one line, whatever its text holds. */
+static size_t clean(char text[LOG_LINE_MAX], int n)
 {
-	size_t max = LOG_LINE_MAX - 1, end;
-	int n = vsnprintf(line + len, LOG_LINE_MAX - len, fmt, ap);
+	size_t len = n < 0 ? 0 : (size_t)n;
 
-	if (n < 0)
-		return len;
-	if ((size_t)n <= max - len)
-		return len + (size_t)n;
-	/* Cut, not in the midst of a character. */
-	end = max - strlen(ELLIPSIS);
-	for (int i = 0; i < 3 && ((unsigned char)line[end] & 0xc0) == 0x80; i++)
-		end--;
-	memcpy(line + end, ELLIPSIS, strlen(ELLIPSIS));
-	return end + strlen(ELLIPSIS);
-}
-
-ATTR_PRINTF(3, 4)
-static size_t append(char line[LOG_LINE_MAX], size_t len, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	len = append_va(line, len, fmt, ap);
-	va_end(ap);
+	if (len > LOG_LINE_MAX - 1) {
+		/* Cut, not in the midst of a character. */
+		len = LOG_LINE_MAX - 1 - strlen(ELLIPSIS);
+		for (int i = 0;
+		     i < 3 && ((unsigned char)text[len] & 0xc0) == 0x80; i++)
+			len--;
+		memcpy(text + len, ELLIPSIS, sizeof(ELLIPSIS));
+		len += strlen(ELLIPSIS);
+	}
+	for (size_t i = 0; i < len; i++) {
+		if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
+			text[i] = ' ';
+	}
 	return len;
 }
 
-/* `level role[pid] module: `; syslog has role and pid in its own head, a hook
- * is told level and module apart. */
-static size_t begin_line(char line[LOG_LINE_MAX], enum log_level level,
-                         const char *module)
+static ssize_t send_syslog(enum log_level level, const char *line, size_t len)
 {
-	if (state.sink == LOG_TO_HOOK)
-		return 0;
-	if (state.sink == LOG_TO_SYSLOG)
-		return append(line, 0, "%s %.32s: ", levels[level].name,
-		              module);
-	return append(line, 0, "%s %.32s[%ld] %.32s: ", levels[level].name,
-	              state.role, (long)getpid(), module);
+	char head[96];
+	/* No time stamp: the daemon puts its own, and one from here would need
+	 * the time zone file. */
+	int n = snprintf(head, sizeof(head),
+	                 "<%d>%.32s[%ld]: ", log_levels[level].priority,
+	                 state.role, (long)getpid());
+
+	if (n < 0)
+		return -EINVAL;
+	return log_write_datagram(state.syslog_path, head, (size_t)n, line,
+	                          len);
 }
 
-/* True if the line reached the sink, at least its beginning. */
-static bool send_line(enum log_level level, const char *module,
-                      char line[LOG_LINE_MAX], size_t len)
+static ssize_t write_out(const char *line, size_t len)
+{
+	return state.sink == LOG_TO_FILE ? log_write_file(line, len)
+	                                 : log_write_stderr(line, len);
+}
+
+/* Onto a stream; true if at least its beginning arrived. */
+static bool send_stream(char line[LOG_LINE_MAX], size_t len)
 {
 	ssize_t n;
 
-	/* One message is one line, whatever its text holds. */
-	for (size_t i = 0; i < len; i++) {
-		if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
-			line[i] = ' ';
-	}
-	if (state.sink == LOG_TO_SYSLOG)
-		return write_syslog(level, line, len) >= 0;
-	if (state.sink == LOG_TO_HOOK) {
-		line[len] = '\0';
-		if (state.hook)
-			state.hook(state.hook_user, level, module, line);
-		return true;
-	}
 	line[len++] = '\n';
 	if (state.torn) {
 		/* A lone newline can't be cut in two. */
-		if (write_stderr("\n", 1) != 1)
+		if (write_out("\n", 1) != 1)
 			return false;
 		state.torn = false;
 	}
-	n = write_stderr(line, len);
+	n = write_out(line, len);
 	if (n < 0)
 		return false;
 	state.torn = (size_t)n < len;
 	return true;
 }
 
+/* True if the line reached the sink, at least its beginning. */
+static bool send_line(enum log_level level, const char *module,
+                      const char *text, size_t len)
+{
+	const struct log_message m = {
+		.level = level,
+		.role = state.role,
+		.module = module,
+		.text = text,
+		.len = len,
+		.timed = state.sink == LOG_TO_FILE,
+		.headed = state.sink == LOG_TO_SYSLOG,
+	};
+	char line[LOG_LINE_MAX];
+
+	switch (state.sink) {
+	case LOG_TO_HOOK:
+		if (state.hook)
+			state.hook(state.hook_user, level, module, text);
+		return true;
+	case LOG_TO_JOURNAL:
+		len = log_format_journal(&m, line);
+		return log_write_datagram(state.journal_path, "", 0, line,
+		                          len) >= 0;
+	case LOG_TO_SYSLOG:
+		len = log_format_line(state.format, &m, line);
+		return send_syslog(level, line, len) >= 0;
+	case LOG_TO_STDERR:
+	case LOG_TO_FILE:
+		break;
+	}
+	return send_stream(line, log_format_line(state.format, &m, line));
+}
+
 static void report_lost(void)
 {
-	char line[LOG_LINE_MAX];
+	char text[LOG_LINE_MAX];
 	size_t len;
 
 	if (counted.lost == 0)
 		return;
-	len = begin_line(line, LOG_LEVEL_WARN, "log");
-	len = append(line, len, "%llu lines lost, the log was full or closed",
-	             (unsigned long long)counted.lost);
-	if (send_line(LOG_LEVEL_WARN, "log", line, len))
+	len = clean(text,
+	            snprintf(text, sizeof(text),
+	                     "%llu lines lost, the log was full or closed",
+	                     (unsigned long long)counted.lost));
+	if (send_line(LOG_LEVEL_WARN, "log", text, len))
 		counted.lost = 0;
 }
 
-static void put_line(enum log_level level, const char *module,
-                     char line[LOG_LINE_MAX], size_t len)
+static void put_line(enum log_level level, const char *module, const char *text,
+                     size_t len)
 {
 	report_lost();
-	if (!send_line(level, module, line, len))
+	if (!send_line(level, module, text, len))
 		counted.lost++;
 }
 
@@ -328,14 +192,15 @@ static void put_line(enum log_level level, const char *module,
 
 static void report_repeat(struct repeat *r)
 {
-	char line[LOG_LINE_MAX];
+	char text[LOG_LINE_MAX];
 	size_t len;
 
 	if (r->fmt && r->folded > 0) {
-		len = begin_line(line, r->level, r->module);
-		len = append(line, len, "last message repeated %llu times: %s",
-		             (unsigned long long)r->folded, r->text);
-		put_line(r->level, r->module, line, len);
+		len = clean(text,
+		            snprintf(text, sizeof(text),
+		                     "last message repeated %llu times: %s",
+		                     (unsigned long long)r->folded, r->text));
+		put_line(r->level, r->module, text, len);
 	}
 	r->fmt = NULL;
 }
@@ -395,6 +260,30 @@ static bool is_folded(enum log_level level, const char *module, const char *fmt,
 	return true;
 }
 
+/* " (session=s1)" behind the text, or within the brackets that it ends in. */
+static size_t add_session(char text[LOG_LINE_MAX], size_t len)
+{
+	const char *open = strrchr(text, '(');
+	bool within;
+	int n;
+
+	text[len] = '\0';
+	if (state.session[0] == '\0' || strstr(text, "session="))
+		return len;
+	within = len > 0 && text[len - 1] == ')' && open && strchr(open, '=');
+	if (within)
+		len--;
+	n = snprintf(text + len, LOG_LINE_MAX - len, "%ssession=%s)",
+	             within ? " " : " (", state.session);
+	if (n > 0 && (size_t)n < LOG_LINE_MAX - len)
+		return len + (size_t)n;
+	/* No room: the text matters more. */
+	if (within)
+		text[len++] = ')';
+	text[len] = '\0';
+	return len;
+}
+
 /* What the parent folded or lost is the parent's to tell. */
 static void forget_parent(void)
 {
@@ -410,21 +299,104 @@ static void forget_parent(void)
 /* --- interface -------------------------------------------------------------
  */
 
-void log_open(const char *role, enum log_sink sink, enum log_level level)
+static const char *sink_path(void)
 {
-	int saved_errno = errno;
+	switch (state.sink) {
+	case LOG_TO_SYSLOG:
+		return state.syslog_path;
+	case LOG_TO_JOURNAL:
+		return state.journal_path;
+	case LOG_TO_FILE:
+		return state.file;
+	case LOG_TO_STDERR:
+	case LOG_TO_HOOK:
+		break;
+	}
+	return NULL;
+}
 
-	if (syslog_is_ours())
-		(void)close(state.syslog_fd);
-	state.syslog_fd = -1;
+int log_open(const char *role, enum log_sink sink, enum log_level level)
+{
+	int saved_errno = errno, r;
+
 	state.role = role;
 	state.sink = sink;
 	state.level = level;
-	/* Now, while the process may still open things; should the daemon not
-	 * run yet, the first line tries again. */
-	if (sink == LOG_TO_SYSLOG)
-		(void)syslog_connect();
+	/* Once, while files may be opened: it looks for the time zone. */
+	tzset();
+	r = log_sink_open(sink, sink_path());
 	errno = saved_errno;
+	return r;
+}
+
+int log_reopen(void)
+{
+	int saved_errno = errno, r = 0;
+
+	if (state.sink == LOG_TO_FILE)
+		r = log_sink_open(state.sink, state.file);
+	state.torn = r == 0 ? false : state.torn;
+	errno = saved_errno;
+	return r;
+}
+
+void log_set_session(const char *id)
+{
+	if (state.sink != LOG_TO_HOOK)
+		(void)snprintf(state.session, sizeof(state.session), "%s", id);
+}
+
+void log_set_file(const char *path)
+{
+	state.file = path;
+}
+
+void log_set_format(enum log_format format)
+{
+	state.format = format;
+}
+
+enum log_format log_get_format(void)
+{
+	return state.format;
+}
+
+enum log_sink log_get_sink(void)
+{
+	return state.sink;
+}
+
+int log_format_from_name(const char *name)
+{
+	static const char *const names[] = {
+		[LOG_FORMAT_TEXT] = "text",
+		[LOG_FORMAT_KV] = "kv",
+		[LOG_FORMAT_JSON] = "json",
+	};
+
+	STATIC_ASSERT_ARRAY_SIZE(names, LOG_FORMAT_COUNT);
+	for (int i = 0; i < LOG_FORMAT_COUNT; i++) {
+		if (strcmp(names[i], name) == 0)
+			return i;
+	}
+	return -1;
+}
+
+void log_share_file(void)
+{
+	if (state.sink == LOG_TO_FILE)
+		log_sink_share();
+}
+
+int log_sink_from_name(const char *name)
+{
+	if (name[0] == '/')
+		return LOG_TO_FILE;
+	if (strcmp(name, "stderr") == 0)
+		return LOG_TO_STDERR;
+	if (strcmp(name, "syslog") == 0)
+		return LOG_TO_SYSLOG;
+	return strcmp(name, "journal") == 0 ? LOG_TO_JOURNAL : -1;
 }
 
 void log_set_hook(log_hook *hook, void *user)
@@ -436,6 +408,11 @@ void log_set_hook(log_hook *hook, void *user)
 void log_set_syslog_path(const char *path)
 {
 	state.syslog_path = path;
+}
+
+void log_set_journal_path(const char *path)
+{
+	state.journal_path = path;
 }
 
 void log_set_level(enum log_level level)
@@ -451,7 +428,7 @@ enum log_level log_get_level(void)
 int log_level_from_name(const char *name)
 {
 	for (int i = 0; i < LOG_LEVEL_COUNT; i++) {
-		if (strcmp(levels[i].name, name) == 0)
+		if (strcmp(log_levels[i].name, name) == 0)
 			return i;
 	}
 	return -1;
@@ -487,7 +464,7 @@ bool log_from_signal(enum log_level level, const char *text)
 	do
 		digits[--n] = (char)('0' + pid % 10);
 	while ((pid /= 10) > 0);
-	len = put_text(line, len, sizeof(line) - 1, levels[level].name);
+	len = put_text(line, len, sizeof(line) - 1, log_levels[level].name);
 	len = put_text(line, len, sizeof(line) - 1, " ");
 	len = put_text(line, len, sizeof(line) - 1, state.role);
 	len = put_text(line, len, sizeof(line) - 1, "[");
@@ -495,32 +472,31 @@ bool log_from_signal(enum log_level level, const char *text)
 	len = put_text(line, len, sizeof(line) - 1, "] ");
 	len = put_text(line, len, sizeof(line) - 1, text);
 	line[len++] = '\n';
-	return write_when_ready(line, len) == (ssize_t)len;
+	return log_write_when_ready(line, len) == (ssize_t)len;
 }
 
 void log_seal(void)
 {
-	state.sealed = true;
+	log_sink_seal();
 }
 
 void log_write(enum log_level level, const char *module, const char *fmt, ...)
 {
-	char line[LOG_LINE_MAX];
+	char text[LOG_LINE_MAX];
 	int saved_errno = errno;
-	size_t head, len;
+	size_t len;
 	va_list ap;
 
 	if (level > state.level || (state.sink == LOG_TO_HOOK && !state.hook))
 		return;
 	forget_parent();
-	head = begin_line(line, level, module);
 	va_start(ap, fmt);
-	len = append_va(line, head, fmt, ap);
+	len = clean(text, vsnprintf(text, sizeof(text), fmt, ap));
 	va_end(ap);
-	line[len] = '\0';
+	len = add_session(text, len);
 	if (level == LOG_LEVEL_DEBUG ||
-	    !is_folded(level, module, fmt, line + head, len - head))
-		put_line(level, module, line, len);
+	    !is_folded(level, module, fmt, text, len))
+		put_line(level, module, text, len);
 	errno = saved_errno;
 }
 

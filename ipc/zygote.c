@@ -20,10 +20,9 @@
 
 #include "common/macros.h"
 
-#define FLAG_SYSLOG 1u
-#define FLAG_TENANT 2u
-#define FLAG_JOB    4u
-#define FLAGS_ALL   (FLAG_SYSLOG | FLAG_TENANT | FLAG_JOB)
+#define FLAG_TENANT 1u
+#define FLAG_JOB    2u
+#define FLAGS_ALL   (FLAG_TENANT | FLAG_JOB)
 
 static const char magic[4] = {'z', 'y', 'g', ZYGOTE_VERSION};
 
@@ -122,15 +121,18 @@ static ssize_t put_told(char *out, const struct zygote_told *t)
 		t->poll_interval_ms,
 		t->sessions,
 		(uint32_t)t->log_level,
-		(t->log_to_syslog ? FLAG_SYSLOG : 0) |
-			(t->tenant ? FLAG_TENANT : 0) | (t->job ? FLAG_JOB : 0),
+		(uint32_t)t->log_sink,
+		(uint32_t)t->log_format,
+		(t->tenant ? FLAG_TENANT : 0) | (t->job ? FLAG_JOB : 0),
 	};
 	const char *const strings[ZYGOTE_STRINGS] = {
 		t->comfyui, t->address, t->client_id, t->ca_file, t->proxy};
 	char *p = out;
 	size_t n;
 
-	if ((unsigned)t->log_level >= LOG_LEVEL_COUNT)
+	if ((unsigned)t->log_level >= LOG_LEVEL_COUNT ||
+	    (unsigned)t->log_sink > LOG_TO_JOURNAL ||
+	    (unsigned)t->log_format >= LOG_FORMAT_COUNT)
 		return -EINVAL;
 	for (int i = 0; i < ZYGOTE_NUMBERS; i++)
 		p = put(p, numbers[i], 4);
@@ -147,21 +149,24 @@ static ssize_t put_told(char *out, const struct zygote_told *t)
 
 static bool take_told(struct rest *r, struct zygote_told *t)
 {
-	uint32_t level, flags;
+	uint32_t level, sink, format, flags;
 
 	if (!take_number(r, &t->connect_timeout_ms) ||
 	    !take_number(r, &t->request_timeout_ms) ||
 	    !take_number(r, &t->poll_interval_ms) ||
 	    !take_number(r, &t->sessions) || !take_number(r, &level) ||
+	    !take_number(r, &sink) || !take_number(r, &format) ||
 	    !take_number(r, &flags) || !take_string(r, &t->comfyui) ||
 	    !take_string(r, &t->address) || !take_string(r, &t->client_id) ||
 	    !take_string(r, &t->ca_file) || !take_string(r, &t->proxy))
 		return false;
 	t->log_level = (enum log_level)level;
-	t->log_to_syslog = (flags & FLAG_SYSLOG) != 0;
+	t->log_sink = (enum log_sink)sink;
+	t->log_format = (enum log_format)format;
 	t->tenant = (flags & FLAG_TENANT) != 0;
 	t->job = (flags & FLAG_JOB) != 0;
-	return level < LOG_LEVEL_COUNT && (flags & ~FLAGS_ALL) == 0;
+	return level < LOG_LEVEL_COUNT && sink <= LOG_TO_JOURNAL &&
+	       format < LOG_FORMAT_COUNT && (flags & ~FLAGS_ALL) == 0;
 }
 
 /* --- messages ------------------------------------------------------------- */

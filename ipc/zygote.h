@@ -21,7 +21,7 @@
 #define ZYGOTE_HEADER_LEN 24
 #define ZYGOTE_STRING_MAX 4096 /* bytes of a string in a fork request */
 #define ZYGOTE_STRINGS    5
-#define ZYGOTE_NUMBERS    6
+#define ZYGOTE_NUMBERS    8
 #define ZYGOTE_SIGNAL_MAX 64
 #define ZYGOTE_ERRNO_MAX  4095 /* the kernel's own bound */
 #define ZYGOTE_MESSAGE_MAX                                                     \
@@ -55,8 +55,10 @@ struct zygote_told {
 	uint32_t connect_timeout_ms, request_timeout_ms, poll_interval_ms;
 	uint32_t sessions; /* there are now; for the polling rate */
 	enum log_level log_level;
-	bool log_to_syslog; /* else to the stderr that it inherits */
-	bool tenant;        /* the supervisor serves several users */
+	/* stderr is what it inherits; a file is not handed on. */
+	enum log_sink log_sink;
+	enum log_format log_format;
+	bool tenant; /* the supervisor serves several users */
 	/* The worker of a detached job: its session channel has no other end
 	 * and is to be closed. */
 	bool job;

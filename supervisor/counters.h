@@ -8,6 +8,29 @@
 
 #include "common/comfy_event.h"
 
+/* Statuses of HTTP by their first digit; 0: no answer came. */
+#define COUNTERS_HTTP_CLASSES 6
+
+/* How long things took; the last count is of what took longer than any bound.
+ */
+#define HISTOGRAM_BOUNDS 14
+struct histogram {
+	uint64_t counts[HISTOGRAM_BOUNDS + 1]; /* each bound's own */
+	uint64_t sum_us;
+};
+static const uint64_t histogram_bounds_us[HISTOGRAM_BOUNDS] = {
+	50,    100,   250,    500,    1000,   2500,    5000,
+	10000, 25000, 100000, 250000, 500000, 1000000, 5000000};
+static inline void histogram_add(struct histogram *h, uint64_t us)
+{
+	unsigned i = 0;
+
+	while (i < HISTOGRAM_BOUNDS && us > histogram_bounds_us[i])
+		i++;
+	h->counts[i]++;
+	h->sum_us += us;
+}
+
 /* X(name) each; the names are those of the JSON. */
 #define COUNTERS(X)                                                            \
 	X(frames)        /* from ComfyUI, text and binary */                   \
@@ -15,6 +38,7 @@
 	X(parse_errors)  /* frames that were not understood */                 \
 	X(foreign)       /* events of prompts that are not ours */             \
 	X(nameless)      /* events that name no prompt */                      \
+	X(deaf)          /* links closed since they heard nothing */           \
 	X(gaps)          /* times the event stream broke */                    \
 	X(posts)         /* POST /prompt */                                    \
 	X(http_requests) /* all, POST /prompt included */                      \
@@ -37,6 +61,7 @@
 	X(descriptors)     /* pushed at us and thrown away */                  \
 	X(workers)         /* forked */                                        \
 	X(workers_failed)  /* of them, died or killed unasked */               \
+	X(worker_restarts) /* forked after one that was gone */                \
 	X(zygotes)         /* started */                                       \
 	X(store_errors)
 
@@ -45,6 +70,9 @@ struct counters {
 	COUNTERS(COUNTER_MEMBER)
 #undef COUNTER_MEMBER
 	uint64_t events[COMFY_EV_TYPE_COUNT]; /* by type */
+	uint64_t http_status[COUNTERS_HTTP_CLASSES];
+	struct histogram
+		latency; /* from frame to write, once a client and write */
 };
 
 #endif

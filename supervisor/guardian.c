@@ -97,11 +97,11 @@ static bool is_ours(char *const *argv, int i, int *argsp)
 /* The supervisor's command line; NULL with `err`. Strings are argv's. */
 static char **child_arguments(char **argv, struct error *err)
 {
+	static char *made[GUARDIAN_ARGUMENTS_MAX];
 	static char guarded[] = "--guarded", ready[] = "--ready-fd",
 		    three[] = "3", path[PATH_MAX];
 	ssize_t len = readlink("/proc/self/exe", path, sizeof(path) - 1);
-	size_t count = 0, n = 0;
-	char **made;
+	size_t n = 0;
 	int args;
 
 	if (len < 0) {
@@ -110,22 +110,22 @@ static char **child_arguments(char **argv, struct error *err)
 		return NULL;
 	}
 	path[len] = '\0';
-	while (argv[count])
-		count++;
-	made = calloc(count + EXTRA_ARGUMENTS + 1, sizeof(*made));
-	if (!made) {
-		(void)error_set_nomem(err, "arguments");
-		return NULL;
-	}
 	made[n++] = path;
-	for (int i = 1; i < (int)count; i += args) {
+	for (int i = 1; argv[i]; i += args) {
 		if (is_ours(argv, i, &args))
 			continue;
+		if (n + EXTRA_ARGUMENTS + 1 >= GUARDIAN_ARGUMENTS_MAX) {
+			(void)error_set(
+				err, ERR_LIMIT, "more than %d arguments",
+				GUARDIAN_ARGUMENTS_MAX - EXTRA_ARGUMENTS - 2);
+			return NULL;
+		}
 		made[n++] = argv[i];
 	}
 	made[n++] = guarded;
 	made[n++] = ready;
-	made[n] = three;
+	made[n++] = three;
+	made[n] = NULL;
 	return made;
 }
 
@@ -418,7 +418,6 @@ static int await(pid_t guardian, int ready)
 int guardian_run(const struct options *o, char **argv, struct error *err)
 {
 	struct guardian g = {.o = o, .ready = -1};
-	cleanup_free char **arguments = NULL;
 	int p[2], status;
 	pid_t pid;
 
@@ -426,8 +425,8 @@ int guardian_run(const struct options *o, char **argv, struct error *err)
 	(void)close_range(STDERR_FILENO + 1, ~0u, 0);
 	if (open_pidfile(o->pidfile, &g.pidfile, err) < 0)
 		return -1;
-	g.argv = arguments = child_arguments(argv, err);
-	if (!arguments)
+	g.argv = child_arguments(argv, err);
+	if (!g.argv)
 		return -1;
 	if (pipe2(p, O_CLOEXEC) < 0)
 		return error_set_errno(err, errno, "cannot make a pipe");

@@ -15,7 +15,8 @@
 
 /* A supervisor that has served for so long is started again at once; else the
  * delays grow as in backoff.h. */
-#define GUARDIAN_STABLE_MS 60000
+#define GUARDIAN_STABLE_MS     60000
+#define GUARDIAN_ARGUMENTS_MAX 64 /* of the supervisor's command line */
 /* What the foreground waits for readiness. */
 #define GUARDIAN_READY_MS 60000
 

@@ -75,6 +75,9 @@ struct peer {
 	struct list prompts; /* that it submitted, not over */
 	size_t in_flight;    /* their number */
 	int64_t stalled_ms;  /* since when nothing was taken */
+	/* Receipt of the oldest frame of which something is to be written; 0:
+	 * none. */
+	int64_t frame_us;
 };
 
 /* A request whose answer depends on ComfyUI. Belongs to a peer and to a

@@ -44,7 +44,7 @@ static void save_state(struct supervisor *sv, struct prompt *p)
 	                    &err) == 0)
 		return;
 	sv->counters.store_errors++;
-	log_error("life", "prompt %s: %s", p->id, err.text);
+	log_error("life", "%s (prompt_id=%s)", err.text, p->id);
 }
 
 static void put_reply(struct buf *out, const struct prompt *p,
@@ -77,8 +77,8 @@ static void answer(struct supervisor *sv, struct wait *w,
 	peer_reply(w->peer, wait_id(w), span_make(result->data, result->len));
 	if (w->subscribe && tell_release(sv, w) != 0)
 		log_warn("life",
-		         "prompt %s is not subscribed to: client %llu has too "
-		         "many subscriptions",
+		         "prompt not subscribed to, its client has too many "
+		         "subscriptions (prompt_id=%s client=%llu)",
 		         w->prompt->id, (unsigned long long)w->peer->number);
 }
 
@@ -109,7 +109,7 @@ static void tell_submitted(struct supervisor *sv, struct prompt *p)
 	if (p->has_number)
 		(void)snprintf(data, sizeof(data), "{\"number\":%.17g}",
 		               p->number);
-	log_info("life", "prompt submitted (id=%s uid=%u)", p->id,
+	log_info("life", "prompt submitted (prompt_id=%s uid=%u)", p->id,
 	         (unsigned)p->tenant->uid);
 	tell_event(sv, p, EVENT_SUBMITTED, SPAN(data));
 }
@@ -123,8 +123,8 @@ static void forget(struct supervisor *sv, struct prompt *p,
 	struct error err = ERROR_NULL;
 	struct wait *w;
 
-	log_info("life", "prompt not accepted (id=%s uid=%u): %s", p->id,
-	         (unsigned)p->tenant->uid, why->text);
+	log_info("life", "prompt not accepted: %s (prompt_id=%s uid=%u)",
+	         why->text, p->id, (unsigned)p->tenant->uid);
 	while (!list_empty(&p->waiters)) {
 		w = list_first(&p->waiters, struct wait, by_prompt);
 		peer_refuse(w->peer, wait_id(w), why, extra);
@@ -133,7 +133,7 @@ static void forget(struct supervisor *sv, struct prompt *p,
 	life_answer_cancels(p, "dequeued");
 	if (store_forget(sv->store, p->row, &err) < 0) {
 		sv->counters.store_errors++;
-		log_error("life", "prompt %s: %s", p->id, err.text);
+		log_error("life", "%s (prompt_id=%s)", err.text, p->id);
 	}
 	tracker_drop(&sv->tracker, p);
 }
@@ -204,9 +204,9 @@ bool life_event(struct supervisor *sv, struct prompt *p, enum prompt_event ev,
 	todo = prompt_fsm_event(&p->fsm, ev, supervisor_link_up(sv));
 	moved = p->fsm.state != from;
 	if (moved) {
-		log_debug("life", "prompt %s: %s -> %s (event=%s)", p->id,
+		log_debug("life", "prompt %s -> %s (prompt_id=%s event=%s)",
 		          prompt_state_name(from),
-		          prompt_state_name(p->fsm.state),
+		          prompt_state_name(p->fsm.state), p->id,
 		          prompt_event_name(ev));
 		tracker_moved(&sv->tracker, p, from, todo & PROMPT_DO_LINE);
 		follow_up(sv, p, from);

@@ -158,8 +158,8 @@ static struct prompt *create(struct supervisor *sv, struct peer *peer,
 	}
 	if (store_accept(sv->store, &a, &p->row, err) < 0) {
 		sv->counters.store_errors++;
-		log_error("life", "prompt %s not accepted: %s", prompt_id,
-		          err->text);
+		log_error("life", "prompt not accepted: %s (prompt_id=%s)",
+		          err->text, prompt_id);
 		tracker_drop(&sv->tracker, p);
 		return NULL;
 	}
@@ -198,7 +198,7 @@ int life_submit(struct supervisor *sv, struct peer *peer, struct span id,
 	if (!p)
 		return -1;
 	sv->counters.accepted++;
-	log_info("life", "prompt accepted (id=%s uid=%u client=%llu)",
+	log_info("life", "prompt accepted (prompt_id=%s uid=%u client=%llu)",
 	         prompt_id, (unsigned)peer->creds.uid,
 	         (unsigned long long)peer->number);
 	p->fsm.hold = s->hold;

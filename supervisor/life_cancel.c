@@ -56,7 +56,7 @@ static void on_cancelled(void *user, const struct comfy_cancelled *c)
 	struct supervisor *sv = call->sv;
 	struct prompt *p = api_call_end(call);
 
-	api_answered(sv, c->r.outcome);
+	api_answered(sv, &c->r);
 	if (!p)
 		return;
 	p->cancelling = false;
@@ -64,8 +64,8 @@ static void on_cancelled(void *user, const struct comfy_cancelled *c)
 		return;
 	if (c->r.outcome != COMFY_OK) {
 		p->fsm.cancelled = false;
-		log_warn("life", "prompt %s not cancelled: %s", p->id,
-		         c->r.error.text);
+		log_warn("life", "prompt not cancelled: %s (prompt_id=%s)",
+		         c->r.error.text, p->id);
 		refuse_cancels(p, &c->r.error);
 		return;
 	}
@@ -117,7 +117,7 @@ int life_cancel(struct supervisor *sv, struct peer *peer, struct span id,
 {
 	if (!wait_new(peer, id, p, &p->cancels))
 		return error_set_nomem(err, "request");
-	log_info("life", "cancel asked (id=%s uid=%u)", p->id,
+	log_info("life", "cancel asked (prompt_id=%s uid=%u)", p->id,
 	         (unsigned)peer->creds.uid);
 	switch (p->fsm.state) {
 	case PROMPT_ACCEPTED:

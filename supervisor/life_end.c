@@ -129,7 +129,8 @@ static void log_end(const struct prompt *p)
 {
 	const struct cmx_progress *c = progress_get(p->progress);
 
-	log_info("life", "prompt ended (id=%s uid=%u status=%s%s%s ms=%lld)",
+	log_info("life",
+	         "prompt ended (prompt_id=%s uid=%u status=%s%s%s ms=%lld)",
 	         p->id, (unsigned)p->tenant->uid, cmx_status_name(c->status),
 	         c->error.type ? " error=" : "",
 	         c->error.type ? log_safe(c->error.type, strlen(c->error.type))
@@ -198,7 +199,7 @@ static void keep_trying(struct supervisor *sv, const struct error *err)
 	sv->save_failing = true;
 	while (sv->unsaved_count > SUPERVISOR_UNSAVED_MAX) {
 		p = list_first(&sv->unsaved, struct prompt, unsaved);
-		log_warn("life", "the result of prompt %s is given up", p->id);
+		log_warn("life", "a result is given up (prompt_id=%s)", p->id);
 		release(sv, p);
 	}
 	ev_timer_stop(sv->loop, &sv->save);

@@ -29,25 +29,38 @@ static int fail(int status, const struct error *err)
 }
 
 /* In the background the log goes to syslog unless a place is named. */
-static void open_log(struct options *o, const struct config *cfg)
+static int open_log(struct options *o, const struct config *cfg,
+                    struct error *err)
 {
 	bool named = config_origin_of(cfg, "log_to") != CONFIG_DEFAULT;
-	bool background = o->daemon || o->guarded;
-	bool to_syslog =
-		strcmp(cfg->log_to, "syslog") == 0 || (background && !named);
+	enum log_sink sink = (enum log_sink)log_sink_from_name(cfg->log_to);
+	static char *file; /* the configuration goes elsewhere */
+	int r;
 
-	o->keep_stderr = !to_syslog;
-	log_open("comfymuxd", to_syslog ? LOG_TO_SYSLOG : LOG_TO_STDERR,
-	         (enum log_level)log_level_from_name(cfg->log_level));
+	if ((o->daemon || o->guarded) && !named)
+		sink = LOG_TO_SYSLOG;
+	o->keep_stderr = sink == LOG_TO_STDERR;
+	if (sink == LOG_TO_FILE) {
+		file = strdup(cfg->log_to);
+		if (!file)
+			return error_set_nomem(err, "log");
+		log_set_file(file);
+	}
+	log_set_format((enum log_format)log_format_from_name(cfg->log_format));
+	r = log_open("comfymuxd", sink,
+	             (enum log_level)log_level_from_name(cfg->log_level));
+	return r < 0 ? error_set_errno(err, -r, "cannot log to %s", cfg->log_to)
+	             : 0;
 }
 
 /* The terminal of whoever started it is not kept for longer than the start
  * takes, nor by the processes that it starts. */
 static void let_go_of_stderr(const struct options *o)
 {
+	bool to_file = log_get_sink() == LOG_TO_FILE;
 	cleanup_close int null = -1;
 
-	if (!o->guarded || o->keep_stderr)
+	if (!to_file && (!o->guarded || o->keep_stderr))
 		return;
 	complaints = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -56,6 +69,7 @@ static void let_go_of_stderr(const struct options *o)
 		return;
 	}
 	(void)dup2(null, STDERR_FILENO);
+	log_share_file();
 }
 
 static void stop_complaining(void)
@@ -124,9 +138,10 @@ int main(int argc, char **argv)
 	else if (o.action == OPTIONS_CHECK_CONFIG)
 		status = print("the configuration is fine\n");
 	else {
-		open_log(&o, &cfg);
-		status = o.daemon ? go_into_background(&o, argv)
-		                  : serve(&o, &cfg);
+		status = open_log(&o, &cfg, &err) < 0
+		                 ? fail(STATUS_FAILURE, &err)
+		         : o.daemon ? go_into_background(&o, argv)
+		                    : serve(&o, &cfg);
 	}
 	config_deinit(&cfg);
 	return status;

@@ -378,7 +378,8 @@ int nursery_attach(struct nursery *n, struct peer *p, struct span request_id,
 	if (!s)
 		return -1;
 	s->kind = wish->kind;
-	log_info("nursery", "session attached (id=%s kind=%s uid=%u keeper=%d)",
+	log_info("nursery",
+	         "session attached (session=%s kind=%s uid=%u keeper=%d)",
 	         s->id, s->kind, (unsigned)s->uid, (int)p->creds.pid);
 	switch (wish->host) {
 	case SESSION_SELF:
@@ -410,7 +411,7 @@ void nursery_peer_gone(struct nursery *n, struct peer *p)
 		return;
 	p->session = NULL;
 	if (p == s->keeper) {
-		log_info("nursery", "session ended (id=%s uid=%u)", s->id,
+		log_info("nursery", "session ended (session=%s uid=%u)", s->id,
 		         (unsigned)s->uid);
 		end_session(s);
 	} else if (p == s->bus) {

@@ -478,7 +478,10 @@ static struct zygote_told make_told(const struct session *s)
 		.poll_interval_ms = (uint32_t)sv->cfg.poll_interval_ms,
 		.sessions = (uint32_t)s->nursery->attached,
 		.log_level = log_get_level(),
-		.log_to_syslog = strcmp(sv->cfg.log_to, "syslog") == 0,
+		/* A file is our own stderr, see main.c. */
+		.log_sink = log_get_sink() == LOG_TO_FILE ? LOG_TO_STDERR
+	                                                  : log_get_sink(),
+		.log_format = log_get_format(),
 		.tenant = !sv->single_user && !session_is_operator(s),
 		.job = s->job != NULL,
 	};
@@ -515,8 +518,10 @@ static int fork_now(struct session *s, struct error *err)
 	/* A job's worker has nobody at the other end. */
 	s->keeper_fd = s->job ? -1 : steal_fd(&keeper);
 	worker_tell(s, WORKER_EV_FORK);
-	if (s->had_worker && s->tries == 1)
+	if (s->had_worker && s->tries == 1) {
 		s->restarts++;
+		n->sv->counters.worker_restarts++;
+	}
 	s->had_worker = true;
 	return 0;
 }

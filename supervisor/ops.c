@@ -550,6 +550,7 @@ static op_handler *const handlers[] = {
 	[OP_QUEUE] = ops_queue,
 	[OP_HISTORY] = ops_history,
 	[OP_STATUS] = ops_status,
+	[OP_METRICS] = ops_metrics,
 	[OP_CANCEL] = op_cancel,
 	[OP_RECONNECT] = op_reconnect,
 	[OP_PAUSE] = op_pause,

@@ -21,7 +21,8 @@ void ops_line(struct supervisor *sv, struct peer *peer, struct span line);
  * and returns -1. */
 typedef int op_handler(struct supervisor *sv, struct peer *peer,
                        const struct request *req, struct error *err);
-op_handler ops_progress, ops_queue, ops_history, ops_status; /* ops_query.c */
+op_handler ops_progress, ops_queue, ops_history, ops_status,
+	ops_metrics; /* ops_query.c */
 /* ops_jobs.c */
 op_handler ops_job_create, ops_job_add, ops_job_start, ops_jobs, ops_job,
 	ops_job_cancel, ops_job_take, ops_job_item, ops_job_intent,

@@ -6,6 +6,7 @@
 
 #include "common/log.h"
 #include "common/version.h"
+#include "supervisor/metrics.h"
 #include "supervisor/ops.h"
 #include "supervisor/position.h"
 #include "supervisor/tell.h"
@@ -434,4 +435,24 @@ int ops_status(struct supervisor *sv, struct peer *peer,
 	put_counters(sv, peer, &out);
 	(void)buf_putc(&out, '}');
 	return answer(peer, req, &out, err);
+}
+
+/* --- metrics -------------------------------------------------------------- */
+
+int ops_metrics(struct supervisor *sv, struct peer *peer,
+                const struct request *req, struct error *err)
+{
+	struct buf text = BUF_INIT(METRICS_TEXT_MAX);
+	struct buf out = BUF_INIT(LINE_MAX_BYTES);
+	int r = metrics_write(sv, &text);
+
+	(void)buf_puts(&out, "{\"text\":");
+	if (r == 0)
+		(void)buf_json_string(&out, text.data, text.len);
+	(void)buf_putc(&out, '}');
+	buf_deinit(&text);
+	if (r == 0)
+		return answer(peer, req, &out, err);
+	buf_deinit(&out);
+	return error_set_nomem(err, "metrics");
 }

@@ -337,6 +337,8 @@ void peer_tell(struct peer *p, struct frame *f, enum event_fold fold,
 	struct client_queue *q = &p->queue;
 	uint64_t folded = q->folded, missed = q->missed;
 
+	if (p->frame_us == 0)
+		p->frame_us = p->sv->frame_us;
 	if (!goes_straight(p) || !list_empty(&q->due) ||
 	    conn_send(&p->conn, f) != 0) {
 		if (client_queue_event(q, f, fold, prompt_id) != 0)
@@ -440,6 +442,11 @@ static void watch_stall(struct peer *p, bool took)
 /* Everything is written. */
 static void on_drained(struct peer *p)
 {
+	int64_t took_us = clock_us() - p->frame_us;
+
+	if (p->frame_us > 0 && took_us >= 0)
+		histogram_add(&p->sv->counters.latency, (uint64_t)took_us);
+	p->frame_us = 0;
 	ev_io_stop(p->sv->loop, &p->writer);
 	if (p->leaving) {
 		if (p->wait_count == 0 && client_queue_idle(&p->queue))

@@ -18,7 +18,7 @@ static void on_queue(void *user, const struct comfy_queue *q)
 {
 	struct supervisor *sv = user;
 
-	api_answered(sv, q->r.outcome);
+	api_answered(sv, &q->r);
 	reconcile_queue_answer(&sv->reconcile, q, clock_ms());
 	polling_arm(sv);
 }
@@ -44,7 +44,7 @@ static void on_history_answer(void *user, const struct comfy_history *h)
 	struct supervisor *sv = call->sv;
 	struct prompt *p = api_call_end(call);
 
-	api_answered(sv, h->r.outcome);
+	api_answered(sv, &h->r);
 	reconcile_history_answer(&sv->reconcile, p, h, clock_ms());
 	polling_arm(sv);
 }

@@ -101,8 +101,9 @@ static void note_id(struct supervisor *sv, struct prompt *p,
 		log_info("poster", "this ComfyUI chooses prompt ids itself");
 	po->server_picks_ids = true;
 	if (tracker_alias(&sv->tracker, p, s->prompt_id) != 0)
-		log_error("poster", "prompt %s can't be followed under %s",
-		          p->id, log_safe(s->prompt_id, strlen(s->prompt_id)));
+		log_error("poster",
+		          "prompt can't be followed under %s (prompt_id=%s)",
+		          log_safe(s->prompt_id, strlen(s->prompt_id)), p->id);
 }
 
 /* The refusal in words. */
@@ -149,7 +150,7 @@ static void on_posted(void *user, const struct comfy_submitted *s)
 	enum prompt_event ev = event_of(s);
 
 	po->posting = false;
-	api_answered(sv, s->r.outcome);
+	api_answered(sv, &s->r);
 	if (ev == PROMPT_EV_TAKEN) {
 		backoff_reset(&po->backoff);
 		stream_expect_status(sv);
@@ -200,8 +201,8 @@ static void post_next(struct supervisor *sv, struct prompt *p)
 		return;
 	}
 	if (err.code != ERR_NONE) {
-		log_error("poster", "prompt %s can't be posted: %s", p->id,
-		          err.text);
+		log_error("poster", "prompt can't be posted: %s (prompt_id=%s)",
+		          err.text, p->id);
 		retry_later(sv);
 		life_unreachable(sv, &err);
 		return;

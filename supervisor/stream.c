@@ -103,7 +103,9 @@ static void on_text(void *user, const char *frame, size_t len,
 	sv->counters.frames++;
 	sv->counters.bytes += len;
 	sv->last_frame_ms = received_us / 1000;
+	sv->frame_us = received_us;
 	read_text(sv, frame, len);
+	sv->frame_us = 0;
 }
 
 /* Nobody can ask for previews yet: they are counted. */
@@ -207,6 +209,7 @@ static void on_deaf(struct ev_loop *loop, ev_timer *w, int revents)
 		return;
 	}
 	sv->deaf_due_ms = -1;
+	sv->counters.deaf++;
 	upstream_reconnect(sv->upstream, "no status followed a POST");
 }
 

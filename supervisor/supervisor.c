@@ -18,6 +18,7 @@
 #include "common/sandbox.h"
 #include "common/version.h"
 #include "supervisor/life.h"
+#include "supervisor/metrics.h"
 #include "supervisor/polling.h"
 #include "supervisor/position.h"
 #include "supervisor/poster.h"
@@ -68,10 +69,15 @@ static int check_people(const struct config *cfg, const struct options *o,
 int supervisor_check(const struct config *cfg, const struct options *o,
                      struct error *err)
 {
+	char address[64];
 	struct url url;
+	int port;
 
 	if (url_parse(&url, cfg->comfyui, err) < 0)
 		return error_prefix(err, "comfyui");
+	if (cfg->metrics_listen[0] != '\0' &&
+	    metrics_parse_listen(cfg->metrics_listen, address, &port, err) < 0)
+		return -1;
 	if (check_people(cfg, o, err) < 0)
 		return -1;
 	if (log_level_from_name(cfg->log_level) < 0)
@@ -237,9 +243,15 @@ struct prompt *api_call_end(struct api_call *c)
 	return p;
 }
 
-void api_answered(struct supervisor *sv, enum comfy_outcome outcome)
+void api_answered(struct supervisor *sv, const struct comfy_result *r)
 {
+	enum comfy_outcome outcome = r->outcome;
+	int class = r->status / 100;
+
 	sv->last_http_ms = clock_ms();
+	if (class < 0 || class >= COUNTERS_HTTP_CLASSES)
+		class = 0;
+	sv->counters.http_status[class]++;
 	if (outcome != COMFY_OK && outcome != COMFY_E_REJECTED)
 		sv->counters.http_errors++;
 }
@@ -316,8 +328,14 @@ void supervisor_reload(struct supervisor *sv)
 	struct error err = ERROR_NULL;
 	struct buf ignored = BUF_INIT(4096);
 	struct config fresh;
+	int r;
 
 	notify_reloading();
+	r = log_reopen();
+	if (r < 0)
+		log_error("supervisor", "the log stays where it was, %s: %s",
+		          sv->cfg.log_to, strerror(-r));
+	log_share_file();
 	if (load_fresh(&fresh, sv->options, &err) < 0) {
 		log_error("supervisor",
 		          "configuration not read again, it stays as it was: "
@@ -333,6 +351,8 @@ void supervisor_reload(struct supervisor *sv)
 	tell_ignored(&ignored);
 	buf_deinit(&ignored);
 	log_set_level((enum log_level)log_level_from_name(sv->cfg.log_level));
+	log_set_format(
+		(enum log_format)log_format_from_name(sv->cfg.log_format));
 	upstream_reconfigure(sv->upstream, &sv->cfg);
 	sv->api_stale = true;
 	polling_watch(sv);
@@ -455,6 +475,11 @@ static int open_parts(struct supervisor *sv, struct error *err)
 	if (nursery_init(&sv->nursery, sv, err) < 0 ||
 	    jobs_init(&sv->jobs, sv, err) < 0)
 		return -1;
+	if (sv->cfg.metrics_listen[0] != '\0') {
+		sv->metrics = metrics_http_new(sv, sv->cfg.metrics_listen, err);
+		if (!sv->metrics)
+			return -1;
+	}
 	return hub_init(&sv->hub, sv, err);
 }
 
@@ -543,6 +568,7 @@ static void tell_ready(struct supervisor *sv)
 void supervisor_run(struct supervisor *sv)
 {
 	sv->upstream_started = true;
+	sv->started_epoch_ms = clock_epoch_ms();
 	upstream_start(sv->upstream);
 	polling_watch(sv);
 	tell_ready(sv);
@@ -563,6 +589,7 @@ void supervisor_deinit(struct supervisor *sv)
 {
 	sv->stopping = true;
 	notify_deinit(&sv->notify);
+	sv->metrics = metrics_http_free(sv->metrics);
 	/* Results first: what follows can't lose them any more. */
 	if (sv->store)
 		(void)life_save(sv);

@@ -116,6 +116,8 @@ struct supervisor {
 	struct jobs jobs;
 	struct hub hub;
 	struct notify notify;
+	struct metrics_http *metrics; /* NULL: none */
+	int64_t started_epoch_ms;
 
 	struct list unsaved; /* prompts that ended and are not stored yet */
 	size_t unsaved_count;
@@ -123,6 +125,8 @@ struct supervisor {
 	bool save_failing;
 	int64_t pruned_ms;
 
+	int64_t frame_us; /* receipt of the frame that is handled now; 0: none
+	                   */
 	int64_t last_frame_ms; /* upstream */
 	int64_t last_status_ms;
 	int64_t unheard_ms;  /* when something was found that wasn't told */
@@ -178,6 +182,6 @@ struct api_call *api_call_new(struct supervisor *sv, const char *id);
 /* Frees it and returns its prompt, NULL if that is gone. */
 struct prompt *api_call_end(struct api_call *c);
 /* Every answer passes here: counts, and renews the api if that is due. */
-void api_answered(struct supervisor *sv, enum comfy_outcome outcome);
+void api_answered(struct supervisor *sv, const struct comfy_result *r);
 
 #endif

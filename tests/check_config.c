@@ -174,7 +174,7 @@ static const struct {
                                "range (1 to 3600)"},
 	{"default_wait_s = 3601", "test.conf:1: default_wait_s: 3601 is out of "
                                   "range (1 to 3600)"},
-	{"log_to = file", "test.conf:1: log_to: \"file\" is not stderr or"},
+	{"log_to = file", "test.conf:1: log_to: \"file\" is not stderr, "},
 	{"comfyui = ftp://x", "test.conf:1: comfyui: URL \"ftp://x\": unknown"},
 	{"comfyui =", "test.conf:1: comfyui: URL is empty"},
 	{"socket =", "test.conf:1: socket: path is empty"},

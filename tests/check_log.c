@@ -8,10 +8,12 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -619,6 +621,179 @@ START_TEST(each_thread_folds_its_own)
 }
 END_TEST
 
+/* --- forms ---------------------------------------------------------------
+ */
+
+static const char *formed(enum log_format format, const char *text)
+{
+	clock_fake(1700000000123);
+	log_set_format(format);
+	log_info("hub", "%s", text);
+	log_set_format(LOG_FORMAT_TEXT);
+	return drain();
+}
+
+ATTR_PRINTF(3, 4)
+static void expect(enum log_format format, const char *text, const char *want,
+                   ...)
+{
+	char line[LOG_LINE_MAX + 64];
+	va_list ap;
+
+	va_start(ap, want);
+	(void)vsnprintf(line, sizeof(line), want, ap);
+	va_end(ap);
+	ck_assert_str_eq(formed(format, text), line);
+}
+
+#define KV                                                                     \
+	"time=2023-11-14T22:13:20.123Z level=info role=tester role_pid=%ld "   \
+	"module=hub msg="
+#define JSON                                                                   \
+	"{\"time\":\"2023-11-14T22:13:20.123Z\",\"level\":\"info\",\"role\":"  \
+	"\"tester\",\"role_pid\":%ld,\"module\":\"hub\",\"msg\":"
+
+START_TEST(forms)
+{
+	log_set_level(LOG_LEVEL_DEBUG);
+	expect(LOG_FORMAT_KV, "client left (client=3 why=no more data)",
+	       KV "\"client left\" client=3 why=\"no more data\"\n",
+	       (long)getpid());
+	expect(LOG_FORMAT_JSON, "client left (client=3 why=no more data)",
+	       JSON "\"client left\",\"client\":3,\"why\":\"no more data\"}\n",
+	       (long)getpid());
+	expect(LOG_FORMAT_JSON, "a \"b\" \\ (n=-7 z=007 e= f=1.5)",
+	       JSON "\"a \\\"b\\\" \\\\\",\"n\":-7,\"z\":\"007\",\"e\":\"\","
+	            "\"f\":\"1.5\"}\n",
+	       (long)getpid());
+	/* What only looks like fields is text. */
+	expect(LOG_FORMAT_KV, "gone (end of file)",
+	       KV "\"gone (end of file)\"\n", (long)getpid());
+	expect(LOG_FORMAT_KV, "(a=1)", KV "\"(a=1)\"\n", (long)getpid());
+	expect(LOG_FORMAT_JSON, "bad \xff byte",
+	       JSON "\"bad \xef\xbf\xbd byte\"}\n", (long)getpid());
+}
+END_TEST
+
+START_TEST(a_long_line_stays_whole)
+{
+	char text[LOG_LINE_MAX];
+	const char *line;
+	size_t len;
+
+	memset(text, '"', sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	line = formed(LOG_FORMAT_JSON, text);
+	len = strlen(line);
+	ck_assert_uint_le(len, LOG_LINE_MAX);
+	ck_assert_str_eq(line + len - 6, "...\"}\n");
+	line = formed(LOG_FORMAT_KV, text);
+	len = strlen(line);
+	ck_assert_uint_le(len, LOG_LINE_MAX);
+	ck_assert_str_eq(line + len - 5, "...\"\n");
+	/* Fields at the very end: those that fit no more are left out. */
+	memset(text, 'x', sizeof(text) - 1);
+	memcpy(text + sizeof(text) - 1 - 8, " (n=123)", 8);
+	line = formed(LOG_FORMAT_JSON, text);
+	len = strlen(line);
+	ck_assert_uint_le(len, LOG_LINE_MAX);
+	ck_assert_str_eq(line + len - 2, "}\n");
+}
+END_TEST
+
+START_TEST(session_of_the_process)
+{
+	log_set_session("s7");
+	log_info("m", "plain");
+	log_info("m", "with (n=1)");
+	log_info("m", "of another (session=s9)");
+	log_set_session("");
+	log_info("m", "none");
+	drain();
+	ck_assert_ptr_nonnull(strstr(out, "m: plain (session=s7)\n"));
+	ck_assert_ptr_nonnull(strstr(out, "m: with (n=1 session=s7)\n"));
+	ck_assert_ptr_nonnull(strstr(out, "m: of another (session=s9)\n"));
+	ck_assert_ptr_nonnull(strstr(out, "m: none\n"));
+}
+END_TEST
+
+START_TEST(file_is_reopened)
+{
+	char path[] = "/tmp/check_log.XXXXXX", moved[64], text[4096] = "";
+	int fd = mkstemp(path);
+	ssize_t n;
+
+	ck_assert_int_ge(fd, 0);
+	(void)close(fd);
+	(void)snprintf(moved, sizeof(moved), "%s.1", path);
+	log_set_file(path);
+	ck_assert_int_eq(log_open("tester", LOG_TO_FILE, LOG_LEVEL_INFO), 0);
+	log_info("m", "first");
+	ck_assert_int_eq(rename(path, moved), 0);
+	log_info("m", "still there");
+	ck_assert_int_eq(log_reopen(), 0);
+	log_info("m", "second");
+	fd = open(path, O_RDONLY);
+	n = read(fd, text, sizeof(text) - 1);
+	ck_assert_int_gt(n, 0);
+	(void)close(fd);
+	ck_assert_ptr_nonnull(strstr(text, "second"));
+	ck_assert_ptr_null(strstr(text, "first"));
+	ck_assert_ptr_nonnull(strstr(text, "Z info tester["));
+	fd = open(moved, O_RDONLY);
+	n = read(fd, text, sizeof(text) - 1);
+	ck_assert_int_gt(n, 0);
+	text[n] = '\0';
+	(void)close(fd);
+	ck_assert_ptr_nonnull(strstr(text, "still there"));
+	/* One that can't be opened leaves what there is. */
+	ck_assert_int_eq(unlink(path), 0);
+	ck_assert_int_eq(mkdir(path, 0700), 0);
+	ck_assert_int_lt(log_reopen(), 0);
+	log_info("m", "goes on");
+	ck_assert_int_eq(rmdir(path), 0);
+	ck_assert_int_eq(unlink(moved), 0);
+	log_set_file("/nonexistent/x");
+	ck_assert_int_eq(log_open("tester", LOG_TO_FILE, LOG_LEVEL_INFO),
+	                 -ENOENT);
+	log_open("tester", LOG_TO_STDERR, LOG_LEVEL_INFO);
+}
+END_TEST
+
+START_TEST(journal_fields)
+{
+	char got[4096];
+	ssize_t n;
+	int fd = open_syslogd();
+
+	log_set_journal_path(syslog_path);
+	ck_assert_int_eq(log_open("tester", LOG_TO_JOURNAL, LOG_LEVEL_INFO), 0);
+	log_warn("hub", "client left (session=s1 n=2)");
+	n = recv(fd, got, sizeof(got) - 1, 0);
+	ck_assert_int_gt(n, 0);
+	got[n] = '\0';
+	ck_assert_str_eq(got, "PRIORITY=4\nSYSLOG_FACILITY=3\n"
+	                      "SYSLOG_IDENTIFIER=tester\nCOMFYMUX_MODULE=hub\n"
+	                      "MESSAGE=client left (session=s1 n=2)\n"
+	                      "COMFYMUX_SESSION=s1\nCOMFYMUX_N=2\n");
+	log_open("tester", LOG_TO_STDERR, LOG_LEVEL_INFO);
+	(void)unlink(syslog_path);
+}
+END_TEST
+
+START_TEST(names_of_sinks_and_forms)
+{
+	ck_assert_int_eq(log_sink_from_name("stderr"), LOG_TO_STDERR);
+	ck_assert_int_eq(log_sink_from_name("syslog"), LOG_TO_SYSLOG);
+	ck_assert_int_eq(log_sink_from_name("journal"), LOG_TO_JOURNAL);
+	ck_assert_int_eq(log_sink_from_name("/var/log/x"), LOG_TO_FILE);
+	ck_assert_int_eq(log_sink_from_name("file"), -1);
+	ck_assert_int_eq(log_format_from_name("json"), LOG_FORMAT_JSON);
+	ck_assert_int_eq(log_format_from_name("kv"), LOG_FORMAT_KV);
+	ck_assert_int_eq(log_format_from_name("xml"), -1);
+}
+END_TEST
+
 START_TEST(safe_escapes)
 {
 	ck_assert_str_eq(log_safe("plain \xc3\xa9", 8), "plain \xc3\xa9");
@@ -699,6 +874,12 @@ static Suite *log_suite(void)
 	tcase_add_test(t, syslog_descriptor_taken_by_another);
 	tcase_add_test(t, hook_gets_the_bare_text);
 	tcase_add_test(t, each_thread_folds_its_own);
+	tcase_add_test(t, forms);
+	tcase_add_test(t, a_long_line_stays_whole);
+	tcase_add_test(t, session_of_the_process);
+	tcase_add_test(t, file_is_reopened);
+	tcase_add_test(t, journal_fields);
+	tcase_add_test(t, names_of_sinks_and_forms);
 	tcase_add_test(t, safe_escapes);
 	tcase_add_test(t, safe_is_bounded);
 	tcase_add_test(t, safe_has_four_buffers);

@@ -71,7 +71,8 @@ static void require_equal(const struct zygote_message *a,
 	ck_assert_uint_eq(a->told.poll_interval_ms, b->told.poll_interval_ms);
 	ck_assert_uint_eq(a->told.sessions, b->told.sessions);
 	ck_assert_int_eq(a->told.log_level, b->told.log_level);
-	ck_assert_int_eq(a->told.log_to_syslog, b->told.log_to_syslog);
+	ck_assert_int_eq(a->told.log_sink, b->told.log_sink);
+	ck_assert_int_eq(a->told.log_format, b->told.log_format);
 	ck_assert_int_eq(a->told.tenant, b->told.tenant);
 }
 

@@ -43,8 +43,8 @@ static void execute_start_cancel(struct execute *e);
 void execute_enter(struct execute *e, enum execute_state s)
 {
 	if (e->state != s)
-		log_debug("execute", "%s: %s -> %s", e->prompt_id,
-		          state_names[e->state], state_names[s]);
+		log_debug("execute", "%s -> %s (prompt_id=%s)",
+		          state_names[e->state], state_names[s], e->prompt_id);
 	e->state = s;
 }
 

@@ -201,8 +201,10 @@ static void on_subscribed(void *user, const struct incoming *in,
 	}
 	if (f->submitted || f->known ||
 	    (err->code == ERR_NOT_FOUND && link_owns_rest(f->link))) {
-		log_debug("follow", "the supervisor doesn't know %s: polling",
-		          f->prompt_id);
+		log_debug(
+			"follow",
+			"the supervisor doesn't know it: polling (prompt_id=%s)",
+			f->prompt_id);
 		/* Then ComfyUI has it, or nobody. */
 		if (err->code == ERR_NOT_FOUND && (f->submitted || f->known))
 			f->taken = true;
@@ -236,7 +238,8 @@ static void follow_start(struct follow *f, bool soon)
 
 	if (link_on_bus(f->link)) {
 		if (follow_subscribe(f, &err)) {
-			log_warn("follow", "%s; polling", err.text);
+			log_warn("follow", "%s; polling (prompt_id=%s)",
+			         err.text, f->prompt_id);
 			follow_poll(f, true);
 		}
 	} else if (!link_bus_pending(f->link)) {

@@ -178,6 +178,7 @@ static int link_take_attach(struct link *l, struct json result)
 	    take_string(&l->client_id, json_get(comfyui, "client_id")) ||
 	    take_string(&l->address, json_get(comfyui, "address")))
 		return -1;
+	log_set_session(l->session);
 	/* What the user named stands: the supervisor has just agreed that it
 	 * is the same server. */
 	if (take_string(&l->default_url, json_get(comfyui, "url")))

@@ -147,8 +147,8 @@ static void become_worker(struct zygote *z, struct worker_start *start,
 
 	free(z->children);
 	(void)prctl(PR_SET_NAME, "comfymux-worker");
-	log_open("worker", told->log_to_syslog ? LOG_TO_SYSLOG : LOG_TO_STDERR,
-	         told->log_level);
+	log_set_format(told->log_format);
+	(void)log_open("worker", told->log_sink, told->log_level);
 	*start = (struct worker_start){.session_fd = fds[ZYGOTE_FD_SESSION],
 	                               .bus_fd = fds[ZYGOTE_FD_BUS],
 	                               .tenant = told->tenant,

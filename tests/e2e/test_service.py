@@ -132,7 +132,7 @@ class Service(unittest.TestCase):
              "SERVICE_USER=no")
 
     def configure(self, **more):
-        keys = {"comfyui": self.rig.sim_url, "socket": self.rig.socket,
+        keys = {"user": "root" if os.geteuid() else "nobody", "comfyui": self.rig.sim_url, "socket": self.rig.socket,
                 "state_dir": self.root + "/var/lib/comfymux"}
         if os.geteuid() == 0:
             keys["user"] = "root"  # what else may be is test_identity's
@@ -332,6 +332,67 @@ class Service(unittest.TestCase):
         # One POST for each of the prompts, whatever happened around them.
         posts = [e for e in self.rig.journal() if e.get("method") == "POST" and e.get("path") == "/prompt"]
         self.assertEqual(len(posts), len({json.dumps(p) for p in posts}))
+
+
+class Log(unittest.TestCase):
+    """A file of lines that programs can read."""
+
+    def setUp(self):
+        self.rig = rig.Rig()
+        self.addCleanup(self.rig.close)
+        self.rig.start_sim()
+        self.log = self.rig.path("the.log")
+
+    def lines(self, path=None):
+        with open(path or self.log) as f:
+            return [json.loads(line) for line in f]
+
+    def start(self, **keys):
+        keys = dict({"log_to": self.log, "log_format": "json", "log_level": "debug"}, **keys)
+        conf = self.rig.write("conf", "".join("%s = %s\n" % k for k in keys.items()))
+        return self.rig.start_daemon("--config", conf)
+
+    def test_json_and_reopening(self):
+        daemon = self.start()
+        client = Client(self.rig, comfyui=False)
+        client.initialize()
+        secret = "a picture of my secret plan"
+        workflow = json.loads(sampler(seed="424242"))
+        workflow["7"] = {"class_type": "CLIPTextEncode", "inputs": {"text": secret, "clip": ["4", 1]}}
+        workflow["4"] = {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "secret-name.safetensors"}}
+        result = client.tool("execute_workflow_sync", {"workflow": workflow})["structuredContent"]
+        session = self.rig.sessions()[0]["id"]
+        about = [line for line in self.lines() if line.get("prompt_id") == result.get("prompt_id")]
+        self.assertTrue([line for line in about if "ended" in line["msg"] or "accepted" in line["msg"]], about)
+        worker = [line for line in self.lines() if line["role"] == "worker"]
+        self.assertTrue(worker)
+        self.assertIn(session, [line.get("session") for line in worker])
+        attached = [line for line in self.lines() if line["msg"] == "session attached"]
+        self.assertEqual(attached[0]["session"], session)
+
+        moved = self.log + ".1"
+        os.rename(self.log, moved)
+        daemon.send_signal(signal.SIGHUP)
+        wait_for(lambda: os.path.exists(self.log) and
+                 any("read again" in line["msg"] for line in self.lines()), "the new file")
+        before = len(self.lines(moved))
+        self.rig.status()
+        self.assertEqual(client.end(), 0)
+        wait_for(lambda: any(line["msg"] == "session ended" for line in self.lines()), "the session's end")
+        self.assertEqual([line for line in self.lines(moved)[before:] if line["role"] == "comfymuxd"], [])
+        for path in (self.log, moved):
+            with open(path) as f:
+                text = f.read()
+            for word in (secret, "secret-name", "424242"):
+                self.assertNotIn(word, text)
+
+    def test_a_file_that_cannot_be(self):
+        conf = self.rig.write("conf", "log_to = /nonexistent/log\n")
+        done = subprocess.run([os.path.join(rig.BIN, "comfymuxd"), "--config", conf, "--socket",
+                               self.rig.socket, "--state-dir", self.rig.state],
+                              env=self.rig.env, stderr=subprocess.PIPE, text=True, timeout=rig.PATIENCE_S)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("cannot log to /nonexistent/log", done.stderr)
 
 
 class Notify(unittest.TestCase):
