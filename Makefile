@@ -48,7 +48,8 @@ WORKERS := worker zygote remote_file link link_http poller follow cancel execute
 FRONT  := ask autostart bars cli files host keeper keeper_worker out result session show spawn \
           cmd_run cmd_submit cmd_watch cmd_cancel cmd_queue cmd_history \
           cmd_download cmd_pause cmd_reconnect cmd_restart_workers cmd_status \
-          cmd_mcp cmd_metrics mcp_lines batch_source chain_file job job_fetch job_view cmd_batch cmd_chain cmd_jobs talk
+          cmd_mcp cmd_doctor cmd_metrics mcp_lines batch_source chain_file job job_fetch job_view cmd_batch cmd_chain cmd_jobs talk
+DOCTOR := comfyui machine supervisor
 SIM    := sim_main sim_options sim_loop sim_text sim_journal sim_stats \
           sim_server sim_server_http sim_server_ws sim_clients sim_events \
           sim_value sim_nodes sim_node_table sim_validate sim_validate_input \
@@ -81,7 +82,7 @@ LIBRARY := api cancel connect loop many result subscribe task
 COMMON += credentials sandbox sandbox_filter
 CHECKS += credentials sandbox
 
-PROGRAMS := comfymuxd comfymux comfymux-worker comfysim
+PROGRAMS := comfymuxd comfymux comfymux-worker comfymux-doctor comfysim
 
 # --- tools -------------------------------------------------------------------
 # make itself sets CC to "cc", which isn't a choice of anybody's.
@@ -133,6 +134,7 @@ STRICT_FLAG = $(if $(STRICT),-Werror)
 
 LIBS_COMMON := -lcurl -lcares -lcjson -linih -lev -lm
 LIBS_comfymuxd := -lsystemd -lwebsockets -lssl -lcrypto -lsqlite3 $(LIBS_COMMON)
+LIBS_comfymux-doctor := $(LIBS_COMMON)
 LIBS_comfymux-worker := $(LIBS_COMMON)
 # Both enter a sandbox; the keeper doesn't.
 LIBS_comfymuxd += -lseccomp
@@ -147,14 +149,16 @@ IPC_SRC    := $(call srcs,ipc,$(IPC))
 SUPERVISOR_SRC := $(call srcs,supervisor,$(SUPERVISOR))
 WORKERS_SRC := $(call srcs,workers,$(WORKERS))
 FRONT_SRC  := $(call srcs,workers/front,$(FRONT))
+DOCTOR_SRC := $(call srcs,workers/doctor,$(DOCTOR))
 SIM_SRC    := $(call srcs,tests/sim,$(SIM))
 CHECK_SRC  := $(call srcs,tests,$(CHECKS:%=check_%))
 FUZZ_SRC   := $(call srcs,tests/fuzz,$(FUZZERS:%=fuzz_%))
 BENCH_SRC  := $(call srcs,tests/bench,$(BENCH))
 LIBRARY_SRC := $(call srcs,workers/lib,$(LIBRARY))
-MAIN_SRC   := supervisor/main.c workers/main.c workers/front/main.c
+MAIN_SRC   := supervisor/main.c workers/main.c workers/front/main.c \
+              workers/doctor/main.c
 PROGRAM_SRC := $(COMMON_SRC) $(IPC_SRC) $(SUPERVISOR_SRC) $(WORKERS_SRC) \
-               $(FRONT_SRC) $(LIBRARY_SRC) $(MAIN_SRC)
+               $(FRONT_SRC) $(DOCTOR_SRC) $(LIBRARY_SRC) $(MAIN_SRC)
 ALL_SRC    := $(PROGRAM_SRC) $(SIM_SRC) $(CHECK_SRC) $(FUZZ_SRC) $(BENCH_SRC) \
               tests/runner.c tests/script_server.c tests/ws_server.c \
               tests/fuzz/driver.c
@@ -179,6 +183,9 @@ PARTS_comfymux-worker := $(OBJ)/workers/main.o $(LIB)/libworkers.a \
         $(LIB)/libipc.a $(LIB)/libcommon.a
 PARTS_comfymux := $(OBJ)/workers/front/main.o $(LIB)/libfront.a \
         $(LIB)/libipc.a $(LIB)/libcommon.a
+PARTS_comfymux-doctor := $(OBJ)/workers/doctor/main.o $(call objs,$(DOCTOR_SRC)) \
+        $(LIB)/libipc.a $(LIB)/libcommon.a
+$(BIN)/comfymux-doctor: $(PARTS_comfymux-doctor)
 $(BIN)/comfymuxd: $(PARTS_comfymuxd)
 $(BIN)/comfymux-worker: $(PARTS_comfymux-worker)
 $(BIN)/comfymux: $(PARTS_comfymux)
@@ -370,7 +377,7 @@ fuzz-corpus: ## saved fuzz inputs through each target, once, with sanitizers
 .PHONY: lists
 lists:
 	@printf '%s\n' $(foreach d,common:COMMON ipc:IPC supervisor:SUPERVISOR \
-	        workers:WORKERS workers/lib:LIBRARY workers/front:FRONT tests/sim:SIM \
+	        workers:WORKERS workers/lib:LIBRARY workers/front:FRONT workers/doctor:DOCTOR tests/sim:SIM \
 	        tests/bench:BENCH,$(addprefix \
 	        $(firstword $(subst :, ,$(d)))/,$($(lastword $(subst :, \
 	        ,$(d)))))) $(CHECKS:%=tests/check_%) $(FUZZERS:%=tests/fuzz/fuzz_%)

@@ -478,7 +478,8 @@ int cli_main(const struct cli_command *commands, int argc, char **argv)
 	if (!cli.command)
 		return usage_error(&cli, "which command?");
 	r = check_arguments(&cli);
-	if (r == 0)
+	/* A doctor is asked when the configuration may be wrong. */
+	if (r == 0 && cli.command->run != cmd_doctor)
 		r = load_config(&p);
 	if (r == 0)
 		r = cli.command->run(&cli);

@@ -51,6 +51,8 @@ static const struct cli_command commands[] = {
 	{"pause", "", 0, 0, CLI_OPT(JSON),
 	 "Give ComfyUI no more prompts; what is submitted waits.", cmd_pause},
 	{"resume", "", 0, 0, CLI_OPT(JSON), "End a pause.", cmd_resume},
+	{"doctor", "", 0, 0, CLI_OPT(JSON),
+	 "Look for what keeps comfymux from working.", cmd_doctor},
 	{"metrics", "", 0, 0, CLI_OPT(JSON),
 	 "Print the supervisor's figures for Prometheus.", cmd_metrics},
 	{"reconnect", "", 0, 0, CLI_OPT(JSON),

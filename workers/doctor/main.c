@@ -1,0 +1,202 @@
+/*
+ * main.c - comfymux-doctor: arguments, the order of the checks, how findings
+ * are shown, and the status to exit with.
+ */
+#include <locale.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/log.h"
+#include "common/version.h"
+#include "workers/doctor/doctor.h"
+
+#define FLAGS_MAX 8
+
+static const char help[] =
+	"Usage: comfymux doctor [OPTION]...\n"
+	"Look for what keeps comfymux from working, and say what to do.\n"
+	"\n"
+	"Options:\n"
+	"  --comfyui URL            the ComfyUI to use\n"
+	"  --socket PATH            the supervisor's Unix socket\n"
+	"  --state-dir DIR          the supervisor's state directory\n"
+	"  --config FILE            configuration file\n"
+	"  --help                   print this and exit\n"
+	"  --version                print the version and exit\n"
+	"  --json                   print JSON, one value a line\n"
+	"\n"
+	"Exit status: 0 all is well (or could be better), 1 something fails, 2 the\n"
+	"configuration is wrong, 5 ComfyUI does not answer.\n";
+
+static const char *const words[] = {
+	[VERDICT_OK] = "ok",     [VERDICT_WARN] = "warn",
+	[VERDICT_FAIL] = "FAIL", [VERDICT_CONFIG] = "FAIL",
+	[VERDICT_GONE] = "FAIL",
+};
+
+static void put_member(struct buf *out, const char *key, const char *text)
+{
+	(void)buf_json_key(out, key);
+	(void)buf_json_string(out, text, strlen(text));
+}
+
+static void print_json(enum verdict v, const char *check, const char *text,
+                       const char *advice)
+{
+	cleanup_buf struct buf line = BUF_INIT(8 * DOCTOR_TEXT_MAX);
+
+	(void)buf_putc(&line, '{');
+	put_member(&line, "check", check);
+	put_member(&line, "verdict",
+	           v == VERDICT_OK     ? "ok"
+	           : v == VERDICT_WARN ? "warn"
+	                               : "fail");
+	put_member(&line, "text", text);
+	if (advice)
+		put_member(&line, "advice", advice);
+	(void)buf_putc(&line, '}');
+	if (buf_ok(&line))
+		printf("%.*s\n", (int)line.len, line.data);
+}
+
+void doctor_tell(struct doctor *d, enum verdict v, const char *check,
+                 const char *advice, const char *fmt, ...)
+{
+	static const char *const colors[] = {"32", "33", "31", "31", "31"};
+	char text[DOCTOR_TEXT_MAX];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	d->count[v]++;
+	if (d->json) {
+		print_json(v, check, text, advice);
+		return;
+	}
+	if (d->color)
+		printf("\033[%sm%-4s\033[0m  %-13s %s\n", colors[v], words[v],
+		       check, text);
+	else
+		printf("%-4s  %-13s %s\n", words[v], check, text);
+	if (advice)
+		printf("                     -> %s\n", advice);
+}
+
+static int exit_status(const struct doctor *d)
+{
+	if (d->count[VERDICT_CONFIG] > 0)
+		return 2;
+	if (d->count[VERDICT_GONE] > 0)
+		return 5;
+	return d->count[VERDICT_FAIL] > 0 ? 1 : 0;
+}
+
+/* -1: go on; else the status to exit with. */
+static int parse(struct doctor *d, char **argv, struct config_sources *src,
+                 struct config_flag flags[FLAGS_MAX])
+{
+	static const struct {
+		const char *option, *key;
+	} keys[] = {{"--comfyui", "comfyui"},
+	            {"--socket", "socket"},
+	            {"--state-dir", "state_dir"},
+	            {"--config", NULL}};
+
+	for (int i = 1; argv[i]; i++) {
+		const char *value = NULL;
+		size_t k;
+
+		if (strcmp(argv[i], "doctor") == 0)
+			continue;
+		if (strcmp(argv[i], "--json") == 0) {
+			d->json = true;
+			continue;
+		}
+		if (strcmp(argv[i], "--help") == 0)
+			return fputs(help, stdout) == EOF;
+		if (strcmp(argv[i], "--version") == 0)
+			return printf("comfymux-doctor %s\n",
+			              comfymux_version) < 0;
+		for (k = 0; k < ARRAY_SIZE(keys); k++) {
+			size_t n = strlen(keys[k].option);
+
+			if (strncmp(argv[i], keys[k].option, n) != 0)
+				continue;
+			if (argv[i][n] == '=')
+				value = argv[i] + n + 1;
+			else if (argv[i][n] == '\0' && argv[i + 1])
+				value = argv[++i];
+			break;
+		}
+		if (!value || src->flag_count == FLAGS_MAX) {
+			fprintf(stderr,
+			        "comfymux-doctor: \"%s\" is not understood; "
+			        "--help lists the options\n",
+			        argv[i]);
+			return 2;
+		}
+		if (!keys[k].key)
+			src->file = value;
+		else
+			flags[src->flag_count++] = (struct config_flag){
+				.key = keys[k].key, .value = value};
+	}
+	return -1;
+}
+
+static bool load(struct doctor *d, const struct config_sources *src)
+{
+	struct error err = ERROR_NULL;
+	const char *file;
+
+	if (config_load(&d->cfg, src, &err) < 0) {
+		doctor_tell(d, VERDICT_CONFIG, "configuration",
+		            "mend that; `man comfymux.conf` has every key",
+		            "%s", err.text);
+		return false;
+	}
+	file = config_file_of(&d->cfg, "comfyui");
+	doctor_tell(d, VERDICT_OK, "configuration", NULL,
+	            "ComfyUI is %s, from %s", d->cfg.comfyui,
+	            file ? file
+	            : config_origin_of(&d->cfg, "comfyui") == CONFIG_ENV
+	                    ? "the environment (COMFYUI_HOST)"
+	            : config_origin_of(&d->cfg, "comfyui") == CONFIG_FLAG
+	                    ? "the command line"
+	                    : "the default");
+	return true;
+}
+
+int main(int argc, char **argv)
+{
+	struct config_flag flags[FLAGS_MAX];
+	struct config_sources src = {.flags = flags};
+	struct doctor d = {.color = isatty(STDOUT_FILENO)};
+	int status;
+
+	(void)setlocale(LC_CTYPE, "");
+	(void)log_open("doctor", LOG_TO_STDERR, LOG_LEVEL_ERROR);
+	status = parse(&d, argv, &src, flags);
+	if (status >= 0)
+		return status;
+	if (load(&d, &src)) {
+		doctor_programs(&d);
+		doctor_places(&d);
+		doctor_limits(&d);
+		doctor_supervisor(&d);
+		doctor_comfyui(&d);
+		config_deinit(&d.cfg);
+	}
+	free(d.version);
+	if (!d.json)
+		printf("%u well, %u to look at, %u failed\n",
+		       d.count[VERDICT_OK], d.count[VERDICT_WARN],
+		       d.count[VERDICT_FAIL] + d.count[VERDICT_CONFIG] +
+		               d.count[VERDICT_GONE]);
+	return fflush(stdout) == 0 ? exit_status(&d) : 1;
+}
