@@ -399,7 +399,7 @@ CPPCHECK := cppcheck -q -j2 --std=c11 --language=c --library=posix \
             --cppcheck-build-dir=$(BUILD)/lint/cppcheck
 
 .PHONY: docs
-docs: ## rewrite what is generated: the tables of ipc/PROTOCOL.md ...
+docs: all ## rewrite what is generated: the tables of ipc/PROTOCOL.md ...
 	@for g in scripts/gen-*; do [ ! -x $$g ] || $$g || exit 1; done
 
 .PHONY: format
@@ -407,7 +407,7 @@ format: ## put all C files into form
 	@clang-format -i $(FORMATTED)
 
 .PHONY: lint lint-objects lint-tidy lint-cppcheck lint-format lint-python \
-        lint-shell
+        lint-shell lint-man
 # With STRICT the release build has had, or gets here, the same warnings.
 lint: ## formatting, layers, warnings of gcc and clang, static analysers
 	@scripts/install-deps
@@ -420,6 +420,7 @@ lint: ## formatting, layers, warnings of gcc and clang, static analysers
 	        clang-tidy '$(SUBMAKE) -ks FLAVOUR=lint-clang STRICT=1 lint-tidy' \
 	        cppcheck '$(MAKE) -s lint-cppcheck' \
 	        shellcheck '$(MAKE) -s lint-shell' \
+	        man '$(MAKE) -s lint-man' \
 	        python '$(MAKE) -s lint-python'
 lint-objects: $(call objs,$(ALL_SRC))
 # A result stands until the file, one of its headers (so the object has been
@@ -443,6 +444,8 @@ lint-format:
 	        xargs -P2 -n20 clang-format --dry-run -Werror
 lint-shell:
 	@shellcheck $(SHELL_SCRIPTS)
+lint-man:
+	@mandoc -Tlint -W warning etc/man/*.[0-9]
 # Compiled, not run, and without leaving __pycache__ behind.
 lint-python:
 	@python3 -c 'import sys; [compile(open(f).read(), f, "exec") \
