@@ -384,7 +384,7 @@ lists:
 
 # --- static checks -----------------------------------------------------------
 FORMATTED = $(shell find common ipc supervisor workers tests etc -name '*.[ch]')
-SHELL_SCRIPTS = $(shell grep -lE '^\#!/bin/(ba)?sh' scripts/* .ci/* etc/init.d/* 2>/dev/null)
+SHELL_SCRIPTS = $(shell grep -lE '^\#!/bin/(ba)?sh' scripts/* .ci/* etc/init.d/* etc/debian/* 2>/dev/null)
 PYTHON_SCRIPTS = $(shell grep -lE '^\#!.*python3' scripts/* 2>/dev/null; \
                  find tests -name '*.py')
 # Test programs are left to the compilers: check's macros blow the analysers'
@@ -452,7 +452,7 @@ lint-python:
 	        for f in sys.argv[1:]]' $(PYTHON_SCRIPTS)
 
 # --- the rest ----------------------------------------------------------------
-.PHONY: bench bench-peers chaos install uninstall deb clean help
+.PHONY: bench bench-peers chaos install uninstall deb check-deb clean help
 $(TESTBIN)/bench: $(call objs,$(BENCH_SRC))
 	@mkdir -p $(@D)
 	$(SAY) LINK $@
@@ -487,9 +487,10 @@ install: all ## install below DESTDIR and PREFIX
 	@$(PLACES) scripts/install
 uninstall: ## remove what install has installed, and what the service has stored
 	@$(PLACES) scripts/install --remove
-deb: ## a Debian package
-deb:
-	@echo "make $@: not there yet" >&2; exit 1
+deb: all ## Debian packages of daemon, library and development files
+	@BIN=$(BIN) BUILD=$(BUILD) VERSION=$(VERSION) scripts/make-deb
+check-deb: deb ## lintian; as root, install, doctor, upgrade and purge, in a namespace
+	@BIN=$(BIN) BUILD=$(BUILD) scripts/check-deb
 clean: ## remove build/
 	rm -rf $(BUILD)
 help: ## this list

@@ -12,7 +12,7 @@
 char *program_find(const char *name, struct error *err)
 {
 	static const char *const places[] = {"", "../lib/comfymux/", "../sbin/",
-	                                     "../../bin/"};
+	                                     "../../bin/", "../../sbin/"};
 	char exe[PATH_MAX], path[PATH_MAX + 64];
 	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
 	char *slash, *found;
