@@ -25,6 +25,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "supervisor/service_user.h"
 
 #define READY_FD        3 /* of the supervisor */
 #define EXTRA_ARGUMENTS 3 /* --guarded --ready-fd 3 */
@@ -38,6 +39,7 @@ enum {
 
 struct guardian {
 	const struct options *o;
+	const struct config *cfg;
 	char **argv; /* of the supervisor; argv[0] is the program's path */
 	int pidfile; /* -1: none */
 	int tell;    /* to the foreground, until the first readiness */
@@ -365,10 +367,33 @@ static int settle(void)
 	return chdir("/") < 0 ? -errno : 0;
 }
 
+/* Nothing that follows needs root. A supervisor that isn't started as root
+ * tells by its user alone that it is the system's service (options.c), so that
+ * has to be the usual one. */
+static int give_up_root(const struct guardian *g)
+{
+	struct service_user u;
+	struct error err = ERROR_NULL;
+	int r = service_user_find(&u, g->cfg, !g->o->system, &err);
+
+	if (r == 0 && u.drop && u.name &&
+	    strcmp(u.name, CONFIG_SERVICE_USER) == 0) {
+		r = service_user_make_places(&u, g->cfg, &err);
+		if (r == 0 && !service_user_needs_socket(&u, g->cfg))
+			r = service_user_become(&u, &err);
+	}
+	service_user_deinit(&u);
+	if (r < 0)
+		(void)dprintf(STDERR_FILENO, "comfymuxd: %s\n", err.text);
+	return r;
+}
+
 static int be_guardian(struct guardian *g)
 {
 	int r = settle(), status;
 
+	if (r == 0 && give_up_root(g) < 0)
+		return STATUS_FAILURE;
 	if (r == 0)
 		r = take_signals(g);
 	if (r < 0) {
@@ -415,9 +440,10 @@ static int await(pid_t guardian, int ready)
 	return status == STATUS_OK ? STATUS_FAILURE : status;
 }
 
-int guardian_run(const struct options *o, char **argv, struct error *err)
+int guardian_run(const struct options *o, const struct config *cfg, char **argv,
+                 struct error *err)
 {
-	struct guardian g = {.o = o, .ready = -1};
+	struct guardian g = {.o = o, .cfg = cfg, .ready = -1};
 	int p[2], status;
 	pid_t pid;
 

@@ -24,8 +24,14 @@
  * once the supervisor serves; in the guardian when it is over. -1 with `err`:
  * nothing was started.
  *
+ * Started as root it makes the service's places and becomes the service's user
+ * before it starts anything, unless that user is another than the usual one or
+ * only root can make the socket: then the supervisor does that, each time, and
+ * the guardian stays root. The pid file is opened before.
+ *
  * The pid file has two lines, the guardian's pid and the supervisor's, and is
  * locked as long as the guardian lives: a second one is refused (ERR_BUSY). */
-int guardian_run(const struct options *o, char **argv, struct error *err);
+int guardian_run(const struct options *o, const struct config *cfg, char **argv,
+                 struct error *err);
 
 #endif

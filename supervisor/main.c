@@ -108,10 +108,11 @@ static int serve(const struct options *o, struct config *cfg)
 	return STATUS_OK;
 }
 
-static int go_into_background(const struct options *o, char **argv)
+static int go_into_background(const struct options *o, const struct config *cfg,
+                              char **argv)
 {
 	struct error err = ERROR_NULL;
-	int status = guardian_run(o, argv, &err);
+	int status = guardian_run(o, cfg, argv, &err);
 
 	return status < 0 ? fail(STATUS_FAILURE, &err) : status;
 }
@@ -140,7 +141,7 @@ int main(int argc, char **argv)
 	else {
 		status = open_log(&o, &cfg, &err) < 0
 		                 ? fail(STATUS_FAILURE, &err)
-		         : o.daemon ? go_into_background(&o, argv)
+		         : o.daemon ? go_into_background(&o, &cfg, argv)
 		                    : serve(&o, &cfg);
 	}
 	config_deinit(&cfg);

@@ -51,7 +51,7 @@ const struct role_info roles[] = {
 	},
 	[ROLE_GUARDIAN] = {
 		.name = "guardian", .program = "comfymuxd",
-		.uid = "who started it, until the supervisor's user is known",
+		.uid = "the service's, or root's where only root can make the socket",
 		.holds = "the pid file's lock; left by --daemon alone, systemd does "
 			 "without",
 		.talks_to = "comfymuxd, by signals",
