@@ -9,6 +9,11 @@ import socket
 import subprocess
 import unittest
 
+try:
+    import yaml
+except ImportError:
+    yaml = None
+
 import rig
 from mcplib import Client
 from rig import wait_for
@@ -105,6 +110,30 @@ class Install(unittest.TestCase):
                                   env=dict(self.rig.env, XDG_RUNTIME_DIR=self.rig.dir))
             ours = [line for line in done.stdout.splitlines() if "comfymux" in line]
             self.assertEqual(ours, [], done.stdout)
+
+
+class Containers(unittest.TestCase):
+    """Syntax and what the guide wants; nothing is started."""
+
+    @unittest.skipUnless(yaml, "no python3-yaml")
+    def test_compose(self):
+        with open(os.path.join(rig.ROOT, "etc/docker/compose.yml")) as f:
+            file = yaml.safe_load(f)
+        mux = file["services"]["comfymux"]
+        self.assertEqual(mux["environment"]["COMFYUI_HOST"], "http://comfyui:8188")
+        self.assertIn("comfyui", file["services"])
+        for service in file["services"].values():
+            for volume in service.get("volumes", []):
+                self.assertIn(volume.split(":")[0], file["volumes"])
+        root = os.path.join(rig.ROOT, "etc/docker", mux["build"]["context"])
+        self.assertTrue(os.path.exists(os.path.join(root, mux["build"]["dockerfile"])))
+
+    def test_the_recipe_installs_what_building_needs(self):
+        with open(os.path.join(rig.ROOT, "etc/docker/Dockerfile")) as f:
+            recipe = f.read().split()
+        with open(os.path.join(rig.ROOT, "scripts/install-deps")) as f:
+            build = f.read().split('BUILD="')[1].split('"')[0].split()
+        self.assertEqual([p for p in build if p not in recipe and not p.endswith("evlib-ev")], [])
 
 
 class Service(unittest.TestCase):
