@@ -49,6 +49,7 @@ static struct {
 	void *hook_user;
 	enum log_format format;
 	const char *syslog_path, *journal_path, *file;
+	bool zone_known;
 	bool torn; /* the last line came through in part */
 	char session[LOG_SESSION_MAX];
 } state = {
@@ -322,8 +323,11 @@ int log_open(const char *role, enum log_sink sink, enum log_level level)
 	state.role = role;
 	state.sink = sink;
 	state.level = level;
-	/* Once, while files may be opened: it looks for the time zone. */
-	tzset();
+	/* Once, while files may be opened: it looks for the time zone, and a
+	 * worker that its zygote forks may no more. */
+	if (!state.zone_known)
+		tzset();
+	state.zone_known = true;
 	r = log_sink_open(sink, sink_path());
 	errno = saved_errno;
 	return r;
