@@ -30,7 +30,7 @@ COMMON := account backoff base64 batch_plan buf chain_image chain_spec clock com
           config config_doc config_parse config_place config_value error \
           fd_discard fdutil http http_request job_result json_mend json_number json_parse json_span log log_format log_sink map \
           progress progress_history progress_json progress_log \
-          progress_nodes program resolve url uuid version workflow
+          progress_nodes program resolve siphash url uuid version workflow
 IPC    := channel client client_connect conn creds frame frame_queue lines listener \
           message message_build zygote
 SUPERVISOR := admission client_queue early eventlog hub life life_begin life_cancel \
@@ -41,7 +41,7 @@ SUPERVISOR := admission client_queue early eventlog hub life life_begin life_can
 SUPERVISOR += limits
 WORKERS := worker zygote remote_file link link_http poller follow cancel execute \
            execute_submit execute_view batch chain hand_over job_worker request request_run request_job request_query request_view \
-           jsonrpc mcp mcp_call mcp_describe mcp_files mcp_methods mcp_outputs \
+           jsonrpc record_mac mcp mcp_call mcp_describe mcp_files mcp_methods mcp_outputs \
            mcp_progress mcp_resources mcp_result mcp_session mcp_ticker mcp_uri \
            mcp_version tool_admin tool_args tool_ask tool_execute tool_files \
            tool_files_of tool_job tool_prompts tool_query tool_recall tool_table tool_workflow
@@ -66,7 +66,7 @@ CHECKS := account admission backoff base64 batch batch_plan buf chain chain_spec
           subscription tracker upstream upstream_fsm upstream_socket \
           upstream_tls \
           restart_policy roles service_user worker_proc zygote_wire \
-          lib lib_loop link follow execute request bars files out progress_log \
+          lib lib_loop link follow execute record_mac request bars files out progress_log \
           jsonrpc mcp_lines mcp_progress mcp_resources mcp_session tool_args tool_table
 CHECKS += limits
 FUZZERS := chain comfy_event json_mend json_span lines message config url progress workflow \

@@ -124,6 +124,12 @@ static ssize_t put_told(char *out, const struct zygote_told *t)
 		(uint32_t)t->log_sink,
 		(uint32_t)t->log_format,
 		(t->tenant ? FLAG_TENANT : 0) | (t->job ? FLAG_JOB : 0),
+		/* Where every fork request has it, so that none stays behind in
+	         * a buffer of the zygote for somebody else's worker. */
+		t->record_key[0],
+		t->record_key[1],
+		t->record_key[2],
+		t->record_key[3],
 	};
 	const char *const strings[ZYGOTE_STRINGS] = {
 		t->comfyui, t->address, t->client_id, t->ca_file, t->proxy};
@@ -156,9 +162,15 @@ static bool take_told(struct rest *r, struct zygote_told *t)
 	    !take_number(r, &t->poll_interval_ms) ||
 	    !take_number(r, &t->sessions) || !take_number(r, &level) ||
 	    !take_number(r, &sink) || !take_number(r, &format) ||
-	    !take_number(r, &flags) || !take_string(r, &t->comfyui) ||
-	    !take_string(r, &t->address) || !take_string(r, &t->client_id) ||
-	    !take_string(r, &t->ca_file) || !take_string(r, &t->proxy))
+	    !take_number(r, &flags))
+		return false;
+	for (int i = 0; i < ZYGOTE_KEY_WORDS; i++) {
+		if (!take_number(r, &t->record_key[i]))
+			return false;
+	}
+	if (!take_string(r, &t->comfyui) || !take_string(r, &t->address) ||
+	    !take_string(r, &t->client_id) || !take_string(r, &t->ca_file) ||
+	    !take_string(r, &t->proxy))
 		return false;
 	t->log_level = (enum log_level)level;
 	t->log_sink = (enum log_sink)sink;

@@ -17,11 +17,12 @@
 
 #include "common/log.h"
 
-#define ZYGOTE_VERSION    1
+#define ZYGOTE_VERSION    2
 #define ZYGOTE_HEADER_LEN 24
 #define ZYGOTE_STRING_MAX 4096 /* bytes of a string in a fork request */
 #define ZYGOTE_STRINGS    5
-#define ZYGOTE_NUMBERS    8
+#define ZYGOTE_NUMBERS    12
+#define ZYGOTE_KEY_WORDS  4 /* 128 bits */
 #define ZYGOTE_SIGNAL_MAX 64
 #define ZYGOTE_ERRNO_MAX  4095 /* the kernel's own bound */
 #define ZYGOTE_MESSAGE_MAX                                                     \
@@ -62,6 +63,9 @@ struct zygote_told {
 	/* The worker of a detached job: its session channel has no other end
 	 * and is to be closed. */
 	bool job;
+	/* Of the session's user: what the worker leaves with its keeper, who
+	 * may be anybody, is signed with it. Nobody else may learn it. */
+	uint32_t record_key[ZYGOTE_KEY_WORDS];
 };
 
 struct zygote_message {

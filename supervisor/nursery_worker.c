@@ -506,6 +506,7 @@ static int fork_now(struct session *s, struct error *err)
 	if (bus < 0)
 		return -1;
 	told = make_told(s);
+	state_dir_record_key(&n->sv->state_dir, s->uid, told.record_key);
 	s->worker.generation = ++n->generation;
 	/* Consumes session and bus. */
 	r = zygote_proc_fork(z, s->worker.generation, &told, steal_fd(&session),

@@ -13,12 +13,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/fdutil.h"
 #include "common/log.h"
+#include "common/siphash.h"
 
 #define DIR_MODE      0700
 #define FILE_MODE     0600
@@ -26,6 +28,7 @@
 #define ID_NAME       "client_id"
 #define BAD_NAME      "client_id.bad"
 #define PAUSED_NAME   "paused"
+#define SECRET_NAME   "secret"
 #define NAME_ROOM     64 /* bytes kept free behind the path for a name */
 #define PID_TEXT_MAX  24
 #define OTHERS_ACCESS (S_IRWXG | S_IRWXO)
@@ -268,6 +271,55 @@ static int load_id(struct state_dir *s, struct error *err)
 	return state_dir_renew_client_id(s, err);
 }
 
+/* --- the secret ----------------------------------------------------------- */
+
+/* 1: read; 0: there is none that can be used; -1: errno tells. */
+static int read_secret(struct state_dir *s)
+{
+	char bytes[sizeof(s->secret) + 1];
+	cleanup_close int fd = -1;
+	struct stat st;
+	ssize_t n;
+
+	fd = openat(s->dirfd, SECRET_NAME,
+	            O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT || errno == ELOOP ? 0 : -1;
+	if (fstat(fd, &st) < 0)
+		return -1;
+	n = S_ISREG(st.st_mode) ? pread(fd, bytes, sizeof(bytes), 0) : 0;
+	if (n < 0)
+		return -1;
+	/* One that others could read is none. */
+	if (n != sizeof(s->secret) || st.st_uid != geteuid() ||
+	    (st.st_mode & OTHERS_ACCESS)) {
+		log_warn("state", "%s is damaged or not private: replaced",
+		         state_dir_file(s, SECRET_NAME));
+		return 0;
+	}
+	memcpy(s->secret, bytes, sizeof(s->secret));
+	return 1;
+}
+
+static int load_secret(struct state_dir *s, struct error *err)
+{
+	int r = read_secret(s);
+
+	if (r < 0)
+		return error_set_errno(err, errno, "cannot read %s",
+		                       state_dir_file(s, SECRET_NAME));
+	if (r > 0)
+		return 0;
+	if (getrandom(s->secret, sizeof(s->secret), 0) != sizeof(s->secret))
+		return error_set(err, ERR_SYSTEM, "no random bytes");
+	r = fd_write_file(state_dir_file(s, SECRET_NAME), s->secret,
+	                  sizeof(s->secret), FILE_MODE);
+	if (r < 0)
+		return error_set_errno(err, -r, "cannot write %s",
+		                       state_dir_file(s, SECRET_NAME));
+	return 0;
+}
+
 /* --- interface ------------------------------------------------------------ */
 
 int state_dir_open(struct state_dir *s, const char *path, struct error *err)
@@ -282,7 +334,7 @@ int state_dir_open(struct state_dir *s, const char *path, struct error *err)
 		s->lockfd = -1;
 		goto failed;
 	}
-	if (load_id(s, err) < 0)
+	if (load_id(s, err) < 0 || load_secret(s, err) < 0)
 		goto failed;
 	return 0;
 failed:
@@ -352,6 +404,20 @@ int state_dir_set_paused(const struct state_dir *s, bool paused,
 		                       paused ? "write" : "remove",
 		                       state_dir_file(s, PAUSED_NAME));
 	return 0;
+}
+
+void state_dir_record_key(const struct state_dir *s, uid_t uid, uint32_t key[4])
+{
+	char text[] = {'r', 'e', 'c', 'o', 'r', 'd', 0, 0, 0, 0, 0};
+	uint32_t id = uid;
+	uint64_t half;
+
+	memcpy(text + 6, &id, sizeof(id));
+	for (int i = 0; i < 2; i++) {
+		text[10] = (char)i;
+		half = siphash(s->secret, 2, 4, text, sizeof(text));
+		memcpy(key + 2 * i, &half, sizeof(half));
+	}
 }
 
 const char *state_dir_file(const struct state_dir *s, const char *name)

@@ -5,6 +5,8 @@
 #define SUPERVISOR_STATE_DIR_H
 
 #include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
 
 #include "common/error.h"
 #include "common/uuid.h"
@@ -14,6 +16,7 @@ struct state_dir {
 	int lockfd;
 	char *path; /* owned */
 	char client_id[UUID_LEN + 1];
+	uint64_t secret[2]; /* see state_dir_record_key */
 };
 
 #define STATE_DIR_NULL                                                         \
@@ -37,6 +40,11 @@ int state_dir_is_paused(const struct state_dir *s, bool *pausedp,
                         struct error *err);
 int state_dir_set_paused(const struct state_dir *s, bool paused,
                          struct error *err);
+/* What records of this user's workers are signed with: made from a secret in
+ * the directory, so that it outlives the supervisor. A damaged secret is
+ * replaced, with a warning. */
+void state_dir_record_key(const struct state_dir *s, uid_t uid,
+                          uint32_t key[4]);
 /* "<path>/<name>" in a static buffer. */
 const char *state_dir_file(const struct state_dir *s, const char *name);
 

@@ -223,6 +223,30 @@ static void connect_bus(void)
 	run_until(loop, attached);
 }
 
+static void be_tenant(bool doubted)
+{
+	struct error err;
+
+	link_watch_remove(lnk, &watch);
+	link_free(lnk);
+	lnk = link_new(loop,
+	               &(struct link_config){
+			       .kind = "run",
+			       .comfyui = script_server_url(comfy.server),
+			       .connect_timeout_ms = 1000,
+			       .request_timeout_ms = 1000,
+			       .poll_interval_ms = 200,
+			       .tenant = true,
+			       .patience = &quick,
+		       },
+	               &err);
+	ck_assert_ptr_nonnull(lnk);
+	link_on_notice(lnk, on_notice, NULL);
+	link_watch_add(lnk, &watch);
+	if (doubted)
+		link_doubt_records(lnk);
+}
+
 static void start(const struct execute_options *more)
 {
 	struct execute_options o = *more;
@@ -589,6 +613,42 @@ START_TEST(resume_that_waits_takes_no_turn)
 	run_until(loop, comfy.posts == 1);
 	ck_assert_uint_eq(submitteds, 0);
 	execute_free(two);
+}
+END_TEST
+
+/* Its record may be made up: only what the supervisor knows is followed. */
+START_TEST(resume_doubted)
+{
+	be_tenant(true);
+	fake_comfy_add(&comfy, ID, FAKE_RUNNING);
+	connect_bus();
+	bus_knows = _i == 1;
+	answer = BUS_TAKE_POSTED;
+	start(&(struct execute_options){.resume = true});
+	if (_i == 1) {
+		run_until(loop, submitteds == 1);
+		ck_assert(link_claimed(lnk, ID));
+	} else {
+		run_until(loop, ends == 1);
+		ck_assert_int_eq(end_code, ERR_NOT_FOUND);
+		ck_assert(!link_claimed(lnk, ID));
+	}
+	ck_assert_uint_eq(asks, 1);
+	ck_assert_uint_eq(submits, 0);
+	ck_assert_uint_eq(script_server_requests(comfy.server), 0);
+}
+END_TEST
+
+/* A chosen id is the supervisor's to take, and after a crash, too. */
+START_TEST(chosen_by_a_tenant)
+{
+	be_tenant(false);
+	connect_bus();
+	answer = BUS_TAKE_POSTED;
+	start(&(struct execute_options){.chosen = true, .resume = _i == 1});
+	run_until(loop, submitteds == 1);
+	ck_assert_uint_eq(submits, 1);
+	ck_assert(link_claimed(lnk, ID));
 }
 END_TEST
 
@@ -1038,6 +1098,8 @@ static Suite *execute_suite(void)
 	tcase_add_test(t, resume_submits_what_is_nowhere);
 	tcase_add_loop_test(t, resume_waits_for_a_supervisor, 0, 2);
 	tcase_add_test(t, resume_that_waits_takes_no_turn);
+	tcase_add_loop_test(t, resume_doubted, 0, 2);
+	tcase_add_loop_test(t, chosen_by_a_tenant, 0, 2);
 	tcase_add_test(t, resume_on_the_bus);
 	tcase_add_test(t, resume_past_the_bus);
 	tcase_add_test(t, resume_nowhere_on_the_bus);

@@ -718,6 +718,7 @@ END_TEST
  * what this session submitted. */
 START_TEST(tenant_without_supervisor)
 {
+	char progress[256];
 	const char *a;
 
 	fake_comfy_add(&comfy, "theirs", FAKE_RUNNING);
@@ -735,10 +736,33 @@ START_TEST(tenant_without_supervisor)
 	expect(ask("{\"op\":\"view\",\"params\":{\"prompt_id\":\"theirs\"}}"),
 	       "error.type", "\"unreachable\"");
 	ck_assert_uint_eq(script_server_requests(comfy.server), 0);
-	ask("{\"op\":\"submit\",\"params\":{\"prompt_id\":\"" ID
-	    "\",\"workflow\":" WORKFLOW "}}");
-	a = ask("{\"op\":\"progress\",\"params\":{\"prompt_id\":\"" ID "\"}}");
-	expect(a, "result.status", "\"queued\"");
+	a = ask("{\"op\":\"submit\",\"params\":{\"workflow\":" WORKFLOW "}}");
+	snprintf(progress, sizeof(progress),
+	         "{\"op\":\"progress\",\"params\":{\"prompt_id\":%s}}",
+	         member(a, "result.prompt_id"));
+	expect(ask(progress), "result.status", "\"queued\"");
+}
+END_TEST
+
+/* What the keeper hands over as a predecessor's record, or the user chooses,
+ * may name anybody's prompt: without a supervisor ComfyUI isn't asked. */
+START_TEST(tenant_names_others_prompt)
+{
+	fake_comfy_add(&comfy, ID, FAKE_RUNNING);
+	start_worker(false, true);
+	say_hello("");
+	if (_i == 0)
+		tell(CHANNEL_RECORD, 1, "{\"prompt_id\":\"" ID "\"}");
+	tell(CHANNEL_REQUEST, 1,
+	     _i == 0 ? "{\"op\":\"run\",\"params\":{\"timeout_ms\":500,"
+	               "\"workflow\":" WORKFLOW "}}"
+	             : "{\"op\":\"run\",\"params\":{\"timeout_ms\":500,"
+	               "\"prompt_id\":\"" ID "\",\"workflow\":" WORKFLOW "}}");
+	expect(await(CHANNEL_RESPONSE, 1), "ok", "false");
+	expect(ask("{\"op\":\"progress\",\"params\":{\"prompt_id\":\"" ID
+	           "\"}}"),
+	       "error.type", "\"unreachable\"");
+	ck_assert_uint_eq(script_server_requests(comfy.server), 0);
 }
 END_TEST
 
@@ -1051,6 +1075,7 @@ static Suite *request_suite(void)
 	tcase_add_test(t, bus_lost_and_found);
 	tcase_add_test(t, question_survives_the_bus);
 	tcase_add_test(t, tenant_without_supervisor);
+	tcase_add_loop_test(t, tenant_names_others_prompt, 0, 2);
 	tcase_add_test(t, view_saves_a_file);
 	tcase_add_loop_test(t, view_fails, 0, 3);
 	tcase_add_test(t, view_of_a_prompt);

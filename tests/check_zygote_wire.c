@@ -21,6 +21,7 @@
 		.ca_file = "", .proxy = "", .connect_timeout_ms = 5000,        \
 		.request_timeout_ms = UINT32_MAX, .poll_interval_ms = 1500,    \
 		.sessions = 3, .log_level = LOG_LEVEL_DEBUG, .tenant = true,   \
+		.record_key = {1, 2, 3, UINT32_MAX},                           \
 	}
 
 static const struct zygote_message samples[] = {
@@ -70,6 +71,8 @@ static void require_equal(const struct zygote_message *a,
 	                  b->told.request_timeout_ms);
 	ck_assert_uint_eq(a->told.poll_interval_ms, b->told.poll_interval_ms);
 	ck_assert_uint_eq(a->told.sessions, b->told.sessions);
+	ck_assert_mem_eq(a->told.record_key, b->told.record_key,
+	                 sizeof(a->told.record_key));
 	ck_assert_int_eq(a->told.log_level, b->told.log_level);
 	ck_assert_int_eq(a->told.log_sink, b->told.log_sink);
 	ck_assert_int_eq(a->told.log_format, b->told.log_format);
@@ -172,10 +175,10 @@ START_TEST(test_broken_tail)
 	copy[n - 1] = 'x';
 	ck_assert_int_eq(zygote_decode(&back, copy, n), -EPROTO);
 	memcpy(copy, packet, n);
-	copy[first - 4] = 8; /* a flag that doesn't exist */
+	copy[ZYGOTE_HEADER_LEN + 28] = 8; /* a flag that doesn't exist */
 	ck_assert_int_eq(zygote_decode(&back, copy, n), -EPROTO);
 	memcpy(copy, packet, n);
-	copy[first - 8] = LOG_LEVEL_COUNT;
+	copy[ZYGOTE_HEADER_LEN + 16] = LOG_LEVEL_COUNT;
 	ck_assert_int_eq(zygote_decode(&back, copy, n), -EPROTO);
 }
 END_TEST

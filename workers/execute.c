@@ -133,6 +133,32 @@ void execute_finish_refused(struct execute *e, const struct error *err,
 	execute_finish(e, EXECUTE_REJECTED, &refused);
 }
 
+int execute_prove(struct execute *e)
+{
+	if (!e->unproven)
+		return 0;
+	e->unproven = e->forged = false;
+	return link_claim(e->link, e->prompt_id);
+}
+
+void execute_finish_unproven(struct execute *e)
+{
+	struct error err;
+
+	if (link_on_bus(e->link))
+		error_set(&err, ERR_NOT_FOUND,
+		          "no prompt %s of yours is known; it was not "
+		          "submitted again",
+		          e->prompt_id);
+	else
+		error_set(&err, ERR_UNREACHABLE,
+		          "no supervisor (%s) that could tell whether %s is "
+		          "yours",
+		          link_bus_error(e->link), e->prompt_id);
+	e->open = e->open && !e->forged;
+	execute_finish(e, EXECUTE_ERROR, &err);
+}
+
 int execute_take_id(struct execute *e, const char *id)
 {
 	struct progress *p;
@@ -301,6 +327,8 @@ void execute_choose(struct execute *e)
 		return; /* execute_on_bus comes */
 	} else if (e->cancelled) {
 		execute_cancel_blindly(e);
+	} else if (e->unproven) {
+		execute_go_away(e);
 	} else if (e->look_first && !e->turn.held) {
 		e->lookups = 0;
 		execute_look_up(e, true);
@@ -478,7 +506,7 @@ static int execute_copy(struct execute *e, const struct execute_options *o,
 	    buf_append(&e->told, o->told.text.p, o->told.text.n))
 		return error_set_nomem(err, "progress");
 	if (buf_append(&e->workflow, o->workflow.p, o->workflow.n) ||
-	    link_claim(e->link, e->prompt_id))
+	    (!e->unproven && link_claim(e->link, e->prompt_id)))
 		return error_set_nomem(err, "workflow");
 	return 0;
 }
@@ -500,6 +528,8 @@ struct execute *execute_new(struct link *l, const struct execute_options *o,
 	e->hold = o->hold;
 	e->every_event = o->every_event;
 	e->open = e->look_first = o->resume;
+	e->forged = o->resume && link_doubts_records(l);
+	e->unproven = e->forged || (o->chosen && !link_may_see_all(l));
 	e->trouble.code = ERR_NONE;
 	buf_init(&e->node_errors, NODE_ERRORS_MAX);
 	ev_timer_init(&e->timeout, on_timeout, 0., 0.);

@@ -69,6 +69,9 @@ struct execute_options {
 	/* The id was given to ComfyUI or the supervisor before (by a
 	 * predecessor): look it up, submit only if it is nowhere. */
 	bool resume;
+	/* The id is the user's choice. Where others' prompts could be meant by
+	 * it (link_may_see_all says no), only the supervisor takes it. */
+	bool chosen;
 	/* What a predecessor has told of its progress; may be JSON_MISSING. */
 	struct json told;
 };

@@ -38,6 +38,11 @@ struct execute {
 	bool asked_in_vain; /* a supervisor may have it, and never said so */
 	bool on_bus;        /* the supervisor has taken it */
 	bool posted;        /* we gave it to ComfyUI ourselves, at least once */
+	/* With the service's rights, and the id may be that of somebody else's
+	 * prompt: until the supervisor has said that it is ours, ComfyUI is not
+	 * asked about it, and gets nothing under it. */
+	bool unproven;
+	bool forged; /* ... and what names it, nobody vouches for */
 	bool told_submitted;
 	bool cancelled;
 	bool has_number;
@@ -72,6 +77,11 @@ void execute_finish(struct execute *e, enum execute_end end,
 void execute_finish_cancelled(struct execute *e, const char *message);
 void execute_finish_refused(struct execute *e, const struct error *err,
                             struct json node_errors);
+/* The supervisor said that the id is ours. 0 or -ENOMEM. */
+int execute_prove(struct execute *e);
+void execute_finish_unproven(struct execute *e);
+/* Waits for a bus that broke, as long as patience lasts. */
+void execute_go_away(struct execute *e);
 /* Somebody has the prompt. */
 void execute_start_follow(struct execute *e, bool subscribed, bool taken);
 /* Bus or HTTP, by what the link offers now. */

@@ -21,7 +21,7 @@
 
 /* Since when the supervisor has been away decides, not how often a new bus came
  * and broke. */
-static void execute_go_away(struct execute *e)
+void execute_go_away(struct execute *e)
 {
 	const struct link_patience *p = link_patience(e->link);
 	int64_t patience = e->cancelled ? p->away_cancel_ms : p->away_ms;
@@ -101,7 +101,7 @@ static void on_submit_reply(void *user, const struct incoming *in,
 	}
 	id = json_string_dup(json_get(in->result, "prompt_id"),
 	                     PROGRESS_ID_MAX);
-	if (!id || execute_take_id(e, id)) {
+	if (!id || execute_prove(e) || execute_take_id(e, id)) {
 		error_set(&bad, ERR_PROTOCOL,
 		          "the supervisor's reply to submit is not usable");
 		execute_finish(e, EXECUTE_ERROR, &bad);
@@ -159,6 +159,10 @@ void execute_submit(struct execute *e)
 
 void execute_take_turn(struct execute *e)
 {
+	if (e->unproven) {
+		execute_finish_unproven(e);
+		return;
+	}
 	execute_enter(e, EXECUTE_TURN);
 	progress_set_method(e->own, CMX_POLLING);
 	link_turn_done(e->link, &e->turn);
@@ -169,13 +173,21 @@ static void on_ask_reply(void *user, const struct incoming *in,
                          const struct error *err)
 {
 	struct execute *e = user;
+	struct error bad;
 
 	e->ask_id = 0;
-	if (!err) {
+	if (!err && execute_prove(e)) {
+		error_set_nomem(&bad, "prompt id");
+		execute_finish(e, EXECUTE_ERROR, &bad);
+	} else if (!err) {
 		e->on_bus = true;
 		(void)progress_fold_snapshot(e->own, in->result);
 		if (execute_tell_submitted(e, JSON_MISSING))
 			execute_start_follow(e, false, false);
+	} else if (in && err->code == ERR_NOT_FOUND && e->unproven &&
+	           !e->forged) {
+		/* A tenant's worker gave it to nobody else. */
+		execute_submit(e);
 	} else if (in && err->code == ERR_NOT_FOUND) {
 		/* A predecessor may have posted it past the supervisor. */
 		execute_take_turn(e);

@@ -173,6 +173,10 @@ void link_tell_polling(struct link *l);
 /* Remembers a prompt as one of this session. */
 int link_claim(struct link *l, const char *prompt_id);
 bool link_claimed(const struct link *l, const char *prompt_id);
+/* A predecessor's records were handed over that nobody vouches for: what they
+ * name is this session's only if the supervisor says so. */
+void link_doubt_records(struct link *l);
+bool link_doubts_records(const struct link *l);
 /* Appends the newest claims, at most `max`, as a JSON array, oldest first. */
 void link_put_claims(const struct link *l, size_t max, struct buf *out);
 /* Called after each new claim, for a successor's sake. */

@@ -258,6 +258,16 @@ bool link_claimed(const struct link *l, const char *prompt_id)
 	return map_get(&l->claims, prompt_id, strlen(prompt_id)) != NULL;
 }
 
+void link_doubt_records(struct link *l)
+{
+	l->doubts_records = true;
+}
+
+bool link_doubts_records(const struct link *l)
+{
+	return l->doubts_records;
+}
+
 bool link_may_see(const struct link *l, const char *prompt_id)
 {
 	return !l->tenant || link_claimed(l, prompt_id);

@@ -38,6 +38,7 @@ struct link {
 	unsigned connect_timeout_ms, request_timeout_ms, poll_interval_ms;
 	unsigned sessions;
 	bool tenant;
+	bool doubts_records;
 	bool guest; /* the supervisor serves others too, we are no operator */
 	struct link_patience patience;
 	uint64_t rng;

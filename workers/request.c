@@ -359,6 +359,7 @@ static void commands_take_records(struct commands *all, struct command *c)
 			continue;
 		free(c->recorded);
 		c->recorded = steal_ptr(&r->prompt_id);
+		c->recorded_chosen = r->chosen;
 	}
 }
 
@@ -428,6 +429,7 @@ void commands_recorded(struct commands *all, uint64_t line, struct span record)
 		r->line = line;
 		r->prompt_id = json_string_dup(json_get(j, "prompt_id"),
 		                               PROGRESS_ID_MAX);
+		(void)json_bool(json_get(j, "chosen"), &r->chosen);
 		r->text = strndup(record.p, record.n);
 		r->len = record.n;
 	}

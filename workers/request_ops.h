@@ -36,6 +36,7 @@ struct command_record {
 	struct list node;
 	uint64_t line;
 	char *prompt_id; /* NULL: it names none */
+	bool chosen;     /* by the user */
 	char *text;      /* JSON */
 	size_t len;
 };
@@ -47,7 +48,8 @@ struct command {
 	struct buf text; /* the request; params points into it */
 	struct json params;
 	const struct command_op *op;
-	char *recorded;      /* prompt_id of a predecessor's record, or NULL */
+	char *recorded; /* prompt_id of a predecessor's record, or NULL */
+	bool recorded_chosen;
 	struct list records; /* all of them: struct command_record */
 	struct buf told;     /* a predecessor's last output, or empty */
 	int64_t received_ms;

@@ -31,6 +31,7 @@ struct run_job {
 	int64_t timeout_ms;
 	char *prompt_id;
 	bool resume;
+	bool chosen; /* the id is the user's choice */
 	struct worker_record record;
 	struct execute *execute; /* run, submit */
 	struct follow *follow;   /* watch */
@@ -331,6 +332,7 @@ static int run_execute(struct run_job *j, struct error *err)
 		.hold = j->hold,
 		.every_event = j->events,
 		.resume = j->resume,
+		.chosen = j->chosen,
 	};
 
 	/* What the wait for the record took counts as well. */
@@ -363,6 +365,13 @@ static int run_record(struct run_job *j, struct error *err)
 
 	if (command_prompt_params(&b, j->prompt_id, err))
 		return -1;
+	if (j->chosen) {
+		/* The record vouches for who made it, not for whose it is. */
+		b.len--;
+		buf_puts(&b, ",\"chosen\":true}");
+		if (!buf_ok(&b))
+			return error_set_nomem(err, "request");
+	}
 	j->record.on_written = on_recorded;
 	j->record.user = j;
 	return command_record(j->command, span_make(b.data, b.len), &j->record,
@@ -375,12 +384,14 @@ static int run_take_id(struct run_job *j, struct error *err)
 
 	if (j->command->recorded) {
 		j->resume = true;
+		j->chosen = j->command->recorded_chosen;
 		j->prompt_id = strdup(j->command->recorded);
 		return j->prompt_id ? 0 : error_set_nomem(err, "prompt id");
 	}
 	if (command_string(j->command, "prompt_id", UUID_LEN, &j->prompt_id,
 	                   err))
 		return -1;
+	j->chosen = j->prompt_id != NULL;
 	if (j->prompt_id)
 		return uuid_valid(j->prompt_id, strlen(j->prompt_id))
 		               ? 0

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <ev.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -29,6 +30,7 @@
 #include "ipc/zygote.h"
 #include "workers/link.h"
 #include "workers/mcp.h"
+#include "workers/record_mac.h"
 #include "workers/request.h"
 #include "workers/worker_private.h"
 
@@ -206,6 +208,15 @@ void worker_log(struct worker *w, uint64_t line, const char *fmt, ...)
 int worker_record(struct worker *w, uint64_t line, struct span record,
                   struct worker_record *r, struct error *err)
 {
+	cleanup_buf struct buf signed_record =
+		BUF_INIT(record.n + RECORD_MAC_LEN + 1);
+
+	if (w->tenant && w->told) {
+		if (record_mac_add(&signed_record, w->told->record_key, line,
+		                   record))
+			return error_set_nomem(err, "a record");
+		record = span_make(signed_record.data, signed_record.len);
+	}
 	if (worker_send(w, CHANNEL_RECORD, line, record) < 0)
 		return error_set(err, ERR_LIMIT,
 		                 "the session's channel is full");
@@ -530,6 +541,21 @@ static void worker_end(struct worker *w)
 	ev_timer_start(w->loop, &w->drain);
 }
 
+/* The keeper may be anybody, and with the service's rights the prompts that its
+ * records name would be looked up for it, whoever's they are. */
+static void worker_record_frame(struct worker *w, const struct channel_frame *f)
+{
+	if (w->tenant && !(w->told && record_mac_good(w->told->record_key,
+	                                              f->line, f->payload))) {
+		log_warn("worker",
+		         "a record of line %" PRIu64 " is not one of ours: "
+		         "what it names is asked of the supervisor",
+		         f->line);
+		link_doubt_records(w->link);
+	}
+	w->kind->on_record(w->state, f->line, f->payload);
+}
+
 /* Frames that mean something only after hello. */
 static void worker_session_frame(struct worker *w,
                                  const struct channel_frame *f)
@@ -543,7 +569,7 @@ static void worker_session_frame(struct worker *w,
 		w->kind->on_cancel(w->state, f->line);
 		return;
 	case CHANNEL_RECORD:
-		w->kind->on_record(w->state, f->line, f->payload);
+		worker_record_frame(w, f);
 		return;
 	case CHANNEL_OUTPUT:
 		w->kind->on_told(w->state, f->line, f->payload);
