@@ -29,7 +29,7 @@ struct life_submission {
  * not accepted, the request is not answered. */
 int life_submit(struct supervisor *sv, struct peer *peer, struct span id,
                 const struct life_submission *s, struct error *err);
-/* One more in flight of this connection, unless it is another's. */
+/* One more in flight of this connection, unless it is another session's. */
 void life_count(struct prompt *p, struct peer *peer);
 /* Cancels the prompt and answers the request, now or later. */
 int life_cancel(struct supervisor *sv, struct peer *peer, struct span id,

@@ -127,10 +127,24 @@ static int check_bounds(struct supervisor *sv, struct peer *peer,
 	return 0;
 }
 
+/* A worker's successor may be here before its predecessor's bus is closed. */
+static bool is_predecessor(const struct peer *old, const struct peer *peer)
+{
+	return peer->session &&
+	       (!old->session || old->session == peer->session);
+}
+
 void life_count(struct prompt *p, struct peer *peer)
 {
-	if (p->in_flight)
-		return;
+	struct peer *old;
+
+	if (p->in_flight) {
+		old = container_of(p->in_flight, struct peer, in_flight);
+		if (old == peer || !is_predecessor(old, peer))
+			return;
+		old->in_flight--;
+		list_del(&p->by_session);
+	}
 	p->in_flight = &peer->in_flight;
 	peer->in_flight++;
 	list_append(&peer->prompts, &p->by_session);

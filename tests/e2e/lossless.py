@@ -153,7 +153,8 @@ class Run:
 
     def failed(self, kind, status=1):
         end = self.end(status)
-        assert (end["status"], end["error"]["type"]) == ("failed", kind), end
+        kinds = (kind,) if isinstance(kind, str) else kind
+        assert end["status"] == "failed" and end["error"]["type"] in kinds, end
         return end["error"]["message"]
 
 

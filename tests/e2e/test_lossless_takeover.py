@@ -221,7 +221,7 @@ class Supervisor(Case):
     def test_killed_and_started_again(self):
         """Client id, sessions and prompts in flight are the same; what waited
         in the supervisor is posted once; nobody polls any more."""
-        self.begin(max_outstanding=1)
+        self.begin(max_outstanding=1, allow_users="*")
         client_id = self.client_id()
         runs = [self.start(sampler(steps=150, seed=i)) for i in range(3)]
         wait_for(lambda: self.rig.status()["prompts"]["queued"] == 2, "two to wait")
@@ -233,7 +233,7 @@ class Supervisor(Case):
         for worker, _ in before.values():
             self.assertTrue(is_running(worker))
         marks = [r.mark() for r in runs]
-        self.start_daemon(max_outstanding=1)
+        self.start_daemon(max_outstanding=1, allow_users="*")
         wait_for(lambda: len(self.sessions()) == 3 and all(s["pid"] for s in self.sessions()), "the sessions")
         self.assertEqual({s["id"]: (s["pid"], s["keeper_pid"]) for s in self.sessions()}, before)
         self.assertEqual(self.client_id(), client_id)
@@ -250,7 +250,7 @@ class Supervisor(Case):
         """A session is its user's after the restart as before."""
         if os.getuid() != 0:
             self.skipTest("needs root to pose as others")
-        self.begin(socket_mode="0666")
+        self.begin(allow_users="*")
         os.chmod(self.rig.dir, 0o777)
         path = self.rig.write("theirs.json", sampler(steps=250))
         os.chmod(path, 0o644)
@@ -271,7 +271,7 @@ class Supervisor(Case):
         self.assertEqual(self.session_of(run)["uid"], 12001)
         worker = self.worker_of(run)
         self.end_daemon()
-        self.start_daemon(socket_mode="0666")
+        self.start_daemon(allow_users="*")
         self.assertEqual(self.worker_of(run), worker)
         self.assertEqual(self.session_of(run)["uid"], 12001)
         out = run.stdout.read()
@@ -320,7 +320,7 @@ class Supervisor(Case):
     def test_stopped_with_a_queue(self):
         """What waited in the supervisor is not posted by anybody else until
         it is back, within the time that a worker waits for it."""
-        self.begin(max_outstanding=1)
+        self.begin(max_outstanding=1, allow_users="*")
         runs = [self.start(sampler(steps=60, seed=i)) for i in range(3)]
         wait_for(lambda: self.rig.status()["prompts"]["queued"] == 2, "two to wait")
         self.assertEqual(self.end_daemon(signal.SIGTERM), 0)

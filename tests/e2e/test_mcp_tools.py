@@ -243,7 +243,11 @@ class Sync(Case):
         tools = self.both("--speed", "20")
         first = tools.start("execute_workflow_sync", workflow=sampler(steps=40, step_ms=500), token="a")
         self.executing(tools, first, "a")
-        others = [tools.start("execute_workflow_sync", workflow=sampler(seed=i), token=i) for i in (7, 8)]
+        others = []
+        # One after the other: calls at the same time may arrive in any order.
+        for i in (7, 8):
+            others.append(tools.start("execute_workflow_sync", workflow=sampler(seed=i), token=i))
+            wait_for(lambda: len(self.journal("post")) == 1 + len(others), "it to be posted")
         logs = [tools.end_of(c, "execute_workflow_sync")[1]["progress_log"] for c in others]
         self.assertEqual(logs[0][0], "Queued (position: 1)")
         self.assertEqual(logs[1][0], "Queued (position: 2)")

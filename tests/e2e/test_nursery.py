@@ -629,7 +629,7 @@ class Restarts(NurseryCase):
         """His own, and the zygote of all stays."""
         if os.getuid() != 0:
             self.skipTest("needs root to pose as others")
-        self.begin()
+        self.begin(shared=True)
         k = self.keeper()
         _, channel = k.attach()
         channel.sendall(HELLO)
@@ -657,6 +657,7 @@ class Restarts(NurseryCase):
         wait_for(lambda: self.sessions()[0]["pid"] not in (0, worker), "a successor")
         self.assertEqual(self.rig.json("restart-workers"), {"workers": 1})
         self.completed(run)
+        wait_for(lambda: not self.sessions(), "its session to end")
         self.assertEqual(self.rig.run("restart-workers", check=0).stdout, "0 workers are replaced\n")
         self.daemon.terminate()
         self.daemon.wait()
