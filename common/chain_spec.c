@@ -103,7 +103,7 @@ static int step_set_params(struct chain_step *s, struct json params,
 static int step_set_target(struct chain_step *s, struct json workflow,
                            struct json id, struct span in, struct error *err)
 {
-	cleanup_buf struct buf b = BUF_INIT(3 * CHAIN_NAME_MAX);
+	cleanup_buf struct buf b = BUF_INIT((size_t)3 * CHAIN_NAME_MAX);
 	struct span class;
 
 	s->node = json_string_dup(id, CHAIN_NAME_MAX);
@@ -380,7 +380,7 @@ struct chain_spec *chain_spec_free(struct chain_spec *s)
 int chain_step_fill(const struct chain_step *step, const char *value,
                     struct buf *out, struct error *err)
 {
-	cleanup_buf struct buf quoted = BUF_INIT(8 * CHAIN_NAME_MAX);
+	cleanup_buf struct buf quoted = BUF_INIT((size_t)8 * CHAIN_NAME_MAX);
 	struct json w;
 
 	if (buf_json_string(&quoted, value, strlen(value)))

@@ -361,7 +361,7 @@ void jobs_deinit(struct jobs *j)
 	if (!j->sv)
 		return;
 	ev_timer_stop(j->sv->loop, &j->start);
-	while ((it = j->all.next) != &j->all)
+	while ((it = list_pop(&j->all)))
 		job_free(list_entry(it, struct job, link));
 	j->sv = NULL;
 }

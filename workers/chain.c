@@ -91,8 +91,10 @@ static void chain_drop_step(struct chain *c)
 {
 	c->hand = hand_over_free(c->hand);
 	c->execute = execute_free(c->execute);
-	free(steal_ptr(&c->handed));
-	free(steal_ptr(&c->prompt_id));
+	free(c->handed);
+	c->handed = NULL;
+	free(c->prompt_id);
+	c->prompt_id = NULL;
 	buf_reset(&c->workflow);
 	c->referred = c->uploaded = c->resume = false;
 }
@@ -186,7 +188,8 @@ static void on_end(void *user, const struct execute_result *e)
 		return;
 	}
 	c->execute = execute_free(c->execute);
-	free(steal_ptr(&c->prompt_id));
+	free(c->prompt_id);
+	c->prompt_id = NULL;
 	chain_fetch(c);
 }
 
@@ -262,7 +265,8 @@ static void step_fill(struct chain *c, const char *name)
 	struct error err;
 
 	buf_reset(&c->workflow);
-	free(steal_ptr(&c->handed));
+	free(c->handed);
+	c->handed = NULL;
 	c->handed = strdup(name);
 	if (!c->handed)
 		error_set_nomem(&err, "image");
@@ -331,7 +335,7 @@ static void chain_fetch(struct chain *c)
 
 static void step_hand_over(struct chain *c)
 {
-	cleanup_buf struct buf name = BUF_INIT(4 * CHAIN_NAME_MAX);
+	cleanup_buf struct buf name = BUF_INIT((size_t)4 * CHAIN_NAME_MAX);
 	struct chain_image image;
 	struct error err;
 

@@ -65,7 +65,8 @@ static void job_write_record(struct job *j);
 static void on_recorded(void *user)
 {
 	struct job *j = user;
-	struct job_record *r = list_first(&j->records, struct job_record, node);
+	struct job_record *r =
+		list_entry(list_pop(&j->records), struct job_record, node);
 	bool intent = r->intent;
 	size_t index = r->index;
 

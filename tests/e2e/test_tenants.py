@@ -224,6 +224,7 @@ class Isolation(TenantCase):
             "reconnect": lambda c: self.denied(c, "reconnect"),
             "pause": lambda c: self.denied(c, "pause"),
             "resume": lambda c: self.denied(c, "resume"),
+            "metrics": lambda c: self.denied(c, "metrics"),
             "restart_workers": self.try_restart, "ping": self.try_ping,
             "jobs": self.try_jobs, "job_create": self.try_job_create,
             "job_add": self.try_job("job_add", index=0, item=sampler()),

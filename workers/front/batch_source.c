@@ -350,8 +350,10 @@ int batch_source_read(struct batch_source *s, size_t index, struct buf *out,
 		return -1;
 	}
 	/* One id can't serve several. */
-	if (s->combinations > 1)
-		free(steal_ptr(prompt_idp));
+	if (s->combinations > 1) {
+		free(*prompt_idp);
+		*prompt_idp = NULL;
+	}
 	return set_all(s, index % s->combinations, out, err);
 }
 

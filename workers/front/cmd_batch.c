@@ -75,7 +75,8 @@ static void on_fetched(struct job *j, size_t index, struct span files)
 		item_told(b, index, span_make(r.data, r.len));
 	else
 		item_told(b, index, SPAN(it->result));
-	free(steal_ptr(&it->result));
+	free(it->result);
+	it->result = NULL;
 }
 
 /* The plan knows already. */
