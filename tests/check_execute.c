@@ -964,6 +964,23 @@ START_TEST(cancelled_on_the_bus)
 }
 END_TEST
 
+/* The news of the end may come before the answer to the cancel. */
+START_TEST(cancelled_before_the_answer)
+{
+	bus_knows = true;
+	connect_bus();
+	start(PLAIN);
+	run_until(loop, submitteds == 1);
+	cancel_how = "interrupted";
+	execute_cancel(exe);
+	fake_bus_event(&bus, "finished", 2, ID, NULL,
+	               "{\"status\":\"failed\",\"error\":{\"type\":"
+	               "\"interrupted\",\"message\":\"m\"}}");
+	run_until(loop, ends == 1);
+	ck_assert_int_eq(end, EXECUTE_CANCELLED);
+}
+END_TEST
+
 /* Interrupted by somebody else: that is a failure, not our cancelling. */
 START_TEST(interrupted_by_another)
 {
@@ -1116,6 +1133,7 @@ static Suite *execute_suite(void)
 	tcase_add_test(t, times_out);
 	tcase_add_test(t, cancelled_at_once);
 	tcase_add_test(t, cancelled_while_pending);
+	tcase_add_test(t, cancelled_before_the_answer);
 	tcase_add_test(t, cancelled_while_running);
 	tcase_add_test(t, cancelled_too_late);
 	tcase_add_test(t, cancelled_during_the_post);

@@ -223,7 +223,7 @@ static void on_follow_end(void *user, const struct progress *p)
 
 	if (c->status == CMX_COMPLETED) {
 		execute_finish(e, EXECUTE_COMPLETED, NULL);
-	} else if (e->cancel_took &&
+	} else if ((e->cancel_took || e->cancel) &&
 	           (type_is(c, "cancelled") || type_is(c, "interrupted") ||
 	            type_is(c, "deleted") || type_is(c, "lost"))) {
 		execute_finish(e, EXECUTE_CANCELLED, NULL);
