@@ -109,8 +109,10 @@ static void set_filter(enum sandbox_profile profile)
 			missing(MISSING_FILTER, "the system call filter", -r);
 	} else if (!(told & MISSING_FILTER)) {
 		told |= MISSING_FILTER;
-		log_info("sandbox", "no system call filter in a build with "
-		                    "sanitizers");
+		/* For the operator: a worker's words go to the user. */
+		if (profile == SANDBOX_SUPERVISOR)
+			log_info("sandbox", "no system call filter in a build "
+			                    "with sanitizers");
 	}
 }
 
