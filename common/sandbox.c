@@ -161,6 +161,7 @@ unsigned sandbox_cost_us(void)
 char *sandbox_allow_program(const char *path, struct error *err)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE), len = strlen(path) + 1;
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS;
 	char *copy;
 
 	if (len > page) {
@@ -168,8 +169,8 @@ char *sandbox_allow_program(const char *path, struct error *err)
 		                path);
 		return NULL;
 	}
-	copy = mmap(NULL, page, PROT_READ | PROT_WRITE,
-	            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	// cppcheck-suppress invalidFunctionArg ; -1 goes with MAP_ANONYMOUS
+	copy = mmap(NULL, page, PROT_READ | PROT_WRITE, flags, -1, 0);
 	if (copy == MAP_FAILED) {
 		(void)error_set_errno(err, errno, "cannot keep a path");
 		return NULL;

@@ -413,7 +413,7 @@ void state_dir_record_key(const struct state_dir *s, uid_t uid, uint32_t key[4])
 	uint64_t half;
 
 	memcpy(text + 6, &id, sizeof(id));
-	for (int i = 0; i < 2; i++) {
+	for (size_t i = 0; i < 2; i++) {
 		text[10] = (char)i;
 		half = siphash(s->secret, 2, 4, text, sizeof(text));
 		memcpy(key + 2 * i, &half, sizeof(half));

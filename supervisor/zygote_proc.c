@@ -381,8 +381,10 @@ struct zygote_proc *zygote_proc_start(struct ev_loop *loop,
 	struct zygote_proc *z;
 	int sv[2], r;
 
-	if (!path)
-		path = found = program_find(roles[ROLE_ZYGOTE].program, err);
+	if (!path) {
+		found = program_find(roles[ROLE_ZYGOTE].program, err);
+		path = found;
+	}
 	if (!path)
 		return NULL;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0) {

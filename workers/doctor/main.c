@@ -47,7 +47,7 @@ static void put_member(struct buf *out, const char *key, const char *text)
 static void print_json(enum verdict v, const char *check, const char *text,
                        const char *advice)
 {
-	cleanup_buf struct buf line = BUF_INIT(8 * DOCTOR_TEXT_MAX);
+	cleanup_buf struct buf line = BUF_INIT((size_t)8 * DOCTOR_TEXT_MAX);
 
 	(void)buf_putc(&line, '{');
 	put_member(&line, "check", check);

@@ -65,7 +65,7 @@ static int add_origin(struct batch_source *s, const char *path, size_t line,
 		s->origin_cap = cap;
 	}
 	o = &s->origins[s->origin_count];
-	*o = (struct origin){strdup(path), line, text};
+	*o = (struct origin){path ? strdup(path) : NULL, line, text};
 	if (!o->path)
 		return error_set_nomem(err, "the batch");
 	s->origin_count++;
@@ -262,6 +262,9 @@ static int add_sweep(struct batch_source *s, const char *text,
 	s->sweep_count++;
 	if (parse_values(w, sign + 1, err))
 		return -1;
+	if (w->count == 0)
+		return error_set(err, ERR_INVALID, "--sweep %s has no values",
+		                 log_safe(text, strlen(text)));
 	if (s->combinations > BATCH_ITEMS_MAX / w->count)
 		return error_set(err, ERR_LIMIT,
 		                 "the --sweep options make more than %d "
