@@ -28,6 +28,10 @@ op_handler ops_job_create, ops_job_add, ops_job_start, ops_jobs, ops_job,
 	ops_job_cancel, ops_job_take, ops_job_item, ops_job_intent,
 	ops_job_result, ops_job_end;
 
+/* Answers with what was built in `out`, which is freed; -1 with `err` set if
+ * the building failed, the request is not answered then. */
+int ops_answer(struct peer *peer, const struct request *req, struct buf *out,
+               struct error *err);
 /* Answers an attach: what its session needs to know. `fd` (-1: none) goes along
  * and is consumed. */
 void ops_attached(struct supervisor *sv, struct peer *peer, struct span id,

@@ -12,19 +12,6 @@
 
 #define LABEL_MAX 1024
 
-static int answer(struct peer *peer, const struct request *req, struct buf *out,
-                  struct error *err)
-{
-	int r = 0;
-
-	if (buf_ok(out))
-		peer_reply(peer, req->id, span_make(out->data, out->len));
-	else
-		r = error_set_nomem(err, "reply");
-	buf_deinit(out);
-	return r;
-}
-
 static int64_t integer(const struct request *req, const char *name,
                        int64_t otherwise)
 {
@@ -84,7 +71,7 @@ int ops_job_create(struct supervisor *sv, struct peer *peer,
 	(void)buf_putc(&out, '{');
 	put_string(&out, "job", job->id);
 	(void)buf_putc(&out, '}');
-	return answer(peer, req, &out, err);
+	return ops_answer(peer, req, &out, err);
 }
 
 int ops_job_add(struct supervisor *sv, struct peer *peer,
@@ -150,7 +137,7 @@ int ops_jobs(struct supervisor *sv, struct peer *peer,
 		first = false;
 	}
 	(void)buf_puts(&out, "]}");
-	return answer(peer, req, &out, err);
+	return ops_answer(peer, req, &out, err);
 }
 
 /* Items told in one reply: as many as fit, and where to go on. */
@@ -218,7 +205,7 @@ int ops_job(struct supervisor *sv, struct peer *peer, const struct request *req,
 		buf_deinit(&out);
 		return -1;
 	}
-	return answer(peer, req, &out, err);
+	return ops_answer(peer, req, &out, err);
 }
 
 int ops_job_cancel(struct supervisor *sv, struct peer *peer,
@@ -232,7 +219,7 @@ int ops_job_cancel(struct supervisor *sv, struct peer *peer,
 	(void)buf_putc(&out, '{');
 	put_string(&out, "state", job_state_name(job->state));
 	(void)buf_putc(&out, '}');
-	return answer(peer, req, &out, err);
+	return ops_answer(peer, req, &out, err);
 }
 
 /* --- workers -------------------------------------------------------------- */
@@ -267,7 +254,7 @@ int ops_job_take(struct supervisor *sv, struct peer *peer,
 		buf_deinit(&out);
 		return -1;
 	}
-	return answer(peer, req, &out, err);
+	return ops_answer(peer, req, &out, err);
 }
 
 int ops_job_item(struct supervisor *sv, struct peer *peer,
@@ -285,7 +272,7 @@ int ops_job_item(struct supervisor *sv, struct peer *peer,
 		return -1;
 	}
 	(void)buf_putc(&out, '}');
-	return answer(peer, req, &out, err);
+	return ops_answer(peer, req, &out, err);
 }
 
 int ops_job_intent(struct supervisor *sv, struct peer *peer,

@@ -11,8 +11,8 @@
 #include "supervisor/position.h"
 #include "supervisor/tell.h"
 
-static int answer(struct peer *peer, const struct request *req, struct buf *out,
-                  struct error *err)
+int ops_answer(struct peer *peer, const struct request *req, struct buf *out,
+               struct error *err)
 {
 	int r = 0;
 
@@ -137,7 +137,7 @@ int ops_queue(struct supervisor *sv, struct peer *peer,
 	queue_walk(&sv->tracker.queue, put_waiting, &l);
 	(void)buf_printf(&out, "],\"others\":%zu}",
 	                 positions_foreign(sv) + sv->tracker.active - l.mine);
-	return answer(peer, req, &out, err);
+	return ops_answer(peer, req, &out, err);
 }
 
 /* --- history -------------------------------------------------------------- */
@@ -278,7 +278,7 @@ int ops_history(struct supervisor *sv, struct peer *peer,
 		return -1;
 	}
 	(void)buf_puts(&out, "]}");
-	return answer(peer, req, &out, err);
+	return ops_answer(peer, req, &out, err);
 }
 
 /* --- status --------------------------------------------------------------- */
@@ -434,7 +434,7 @@ int ops_status(struct supervisor *sv, struct peer *peer,
 	limits_to_json(tenant_usage(peer->tenant), &sv->cfg, &out);
 	put_counters(sv, peer, &out);
 	(void)buf_putc(&out, '}');
-	return answer(peer, req, &out, err);
+	return ops_answer(peer, req, &out, err);
 }
 
 /* --- metrics -------------------------------------------------------------- */
@@ -452,7 +452,7 @@ int ops_metrics(struct supervisor *sv, struct peer *peer,
 	(void)buf_putc(&out, '}');
 	buf_deinit(&text);
 	if (r == 0)
-		return answer(peer, req, &out, err);
+		return ops_answer(peer, req, &out, err);
 	buf_deinit(&out);
 	return error_set_nomem(err, "metrics");
 }

@@ -65,18 +65,9 @@ static void on_fetched(struct job *j, size_t index, struct span files)
 {
 	struct batch_run *b = container_of(j, struct batch_run, job);
 	struct batch_item *it = &b->items[index];
-	cleanup_buf struct buf r = BUF_INIT(RESULT_BYTES);
 
-	(void)buf_append(&r, it->result, strlen(it->result) - 1);
-	(void)buf_puts(&r, ",\"files\":[");
-	(void)buf_append(&r, files.p, files.n);
-	(void)buf_puts(&r, "]}");
-	if (buf_ok(&r))
-		item_told(b, index, span_make(r.data, r.len));
-	else
-		item_told(b, index, SPAN(it->result));
-	free(it->result);
-	it->result = NULL;
+	job_view_fetched(&j->view, index, &it->result, files);
+	batch_pump(b);
 }
 
 /* The plan knows already. */

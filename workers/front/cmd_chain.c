@@ -17,8 +17,6 @@
 #include "workers/front/job_fetch.h"
 #include "workers/front/jobs.h"
 
-#define RESULT_BYTES (32u << 20)
-
 struct chain_run {
 	struct job job;
 	struct job_fetch *fetch; /* NULL: no --download */
@@ -48,17 +46,8 @@ static void chain_try_end(struct chain_run *c)
 static void on_fetched(struct job *j, size_t index, struct span files)
 {
 	struct chain_run *c = container_of(j, struct chain_run, job);
-	cleanup_buf struct buf r = BUF_INIT(RESULT_BYTES);
-	char *result = c->results[index];
 
-	(void)buf_append(&r, result, strlen(result) - 1);
-	(void)buf_puts(&r, ",\"files\":[");
-	(void)buf_append(&r, files.p, files.n);
-	(void)buf_puts(&r, "]}");
-	job_view_ended(&j->view, index,
-	               buf_ok(&r) ? span_make(r.data, r.len) : SPAN(result));
-	free(result);
-	c->results[index] = NULL;
+	job_view_fetched(&j->view, index, &c->results[index], files);
 	chain_try_end(c);
 }
 

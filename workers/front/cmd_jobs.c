@@ -22,7 +22,6 @@
 #define OPTIONS_BYTES 1024
 #define REPLY_BYTES   LINE_MAX_BYTES
 #define POLL_S        0.5 /* between two looks at a job that works */
-#define RESULT_BYTES  (32u << 20)
 
 /* --- handing over --------------------------------------------------------- */
 
@@ -246,17 +245,8 @@ static void attach_try_end(struct attach *a)
 static void on_fetched(struct job *j, size_t index, struct span files)
 {
 	struct attach *a = container_of(j, struct attach, job);
-	cleanup_buf struct buf r = BUF_INIT(RESULT_BYTES);
-	char *result = a->results[index];
 
-	(void)buf_append(&r, result, strlen(result) - 1);
-	(void)buf_puts(&r, ",\"files\":[");
-	(void)buf_append(&r, files.p, files.n);
-	(void)buf_puts(&r, "]}");
-	job_view_ended(&j->view, index,
-	               buf_ok(&r) ? span_make(r.data, r.len) : SPAN(result));
-	free(result);
-	a->results[index] = NULL;
+	job_view_fetched(&j->view, index, &a->results[index], files);
 	attach_try_end(a);
 }
 

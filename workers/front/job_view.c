@@ -21,6 +21,7 @@
 #define CLASS_BYTES_MAX 256
 #define LABELS_BYTES    (64u << 10)
 #define LINE_BYTES      (32u << 20)
+#define RESULT_BYTES    (32u << 20) /* of one, files included */
 
 /* --- totals -------------------------------------------------------------- */
 
@@ -403,6 +404,22 @@ void job_view_ended(struct job_view *v, size_t index, struct span result)
 	it->result_len = it->result ? result.n : 0;
 	tell_results(v);
 	view_changed(v);
+}
+
+void job_view_fetched(struct job_view *v, size_t index, char **resultp,
+                      struct span files)
+{
+	cleanup_buf struct buf r = BUF_INIT(RESULT_BYTES);
+	char *result = *resultp;
+
+	(void)buf_append(&r, result, strlen(result) - 1);
+	(void)buf_puts(&r, ",\"files\":[");
+	(void)buf_append(&r, files.p, files.n);
+	(void)buf_puts(&r, "]}");
+	job_view_ended(v, index,
+	               buf_ok(&r) ? span_make(r.data, r.len) : SPAN(result));
+	free(result);
+	*resultp = NULL;
 }
 
 void job_view_finish(struct job_view *v)

@@ -69,6 +69,10 @@ void job_view_news(struct job_view *v, size_t index, struct json line);
 void job_view_note(struct job_view *v, const char *fmt, ...) ATTR_PRINTF(2, 3);
 /* It ended: the object of common/job_result, copied. */
 void job_view_ended(struct job_view *v, size_t index, struct span result);
+/* The same, and `files` were fetched for it, the content of a JSON array. The
+ * result is freed, `*resultp` NULL then. */
+void job_view_fetched(struct job_view *v, size_t index, char **resultp,
+                      struct span files);
 /* All is over: the last lines. */
 void job_view_finish(struct job_view *v);
 /* The exit status that the results make: 6 in part; where all failed, that of
