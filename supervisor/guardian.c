@@ -96,7 +96,8 @@ static bool is_ours(char *const *argv, int i, int *argsp)
 	       argv[i][strlen(pidfile)] == '=';
 }
 
-/* The supervisor's command line; NULL with `err`. Strings are argv's. */
+/* The supervisor's command line, in memory that stays; NULL with `err`. Strings
+ * are argv's. */
 static char **child_arguments(char **argv, struct error *err)
 {
 	static char *made[GUARDIAN_ARGUMENTS_MAX];
@@ -444,7 +445,6 @@ int guardian_run(const struct options *o, const struct config *cfg, char **argv,
                  struct error *err)
 {
 	struct guardian g = {.o = o, .cfg = cfg, .ready = -1};
-	cleanup_free char **arguments = NULL;
 	int p[2], status;
 	pid_t pid;
 
@@ -452,8 +452,8 @@ int guardian_run(const struct options *o, const struct config *cfg, char **argv,
 	(void)close_range(STDERR_FILENO + 1, ~0u, 0);
 	if (open_pidfile(o->pidfile, &g.pidfile, err) < 0)
 		return -1;
-	g.argv = arguments = child_arguments(argv, err);
-	if (!arguments)
+	g.argv = child_arguments(argv, err);
+	if (!g.argv)
 		return -1;
 	if (pipe2(p, O_CLOEXEC) < 0)
 		return error_set_errno(err, errno, "cannot make a pipe");
