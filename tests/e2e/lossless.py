@@ -111,6 +111,9 @@ class Run:
                     raise AssertionError("waited in vain for %s: %r\n%s" % (what, self.lines[-3:], self.stderr()))
                 self.changed.wait(0.5)
 
+    def prompt_id(self):
+        return self.wait(lambda l: True, "its id")["prompt_id"]
+
     def executing(self):
         """Until a step of it was told."""
         self.wait(lambda l: l.get("current_node_progress", 0) > 0, "steps")

@@ -44,9 +44,9 @@ class Forgets(Case):
         first = self.start(sampler(steps=1000)).executing()
         run = self.start(sampler(seed=2))
         run.wait(lambda l: l.get("queue_position") == 1, "its place")
-        self.rig.sim("POST", "/queue", {"delete": [run.lines[0]["prompt_id"]]})
+        self.rig.sim("POST", "/queue", {"delete": [run.prompt_id()]})
         self.assertIn("someone else", run.failed("deleted"))
-        self.rig.run("cancel", first.lines[0]["prompt_id"], check=0)
+        self.rig.run("cancel", first.prompt_id(), check=0)
         first.failed("cancelled", 3)
 
     def test_shut_down_in_order(self):

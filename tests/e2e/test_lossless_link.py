@@ -38,7 +38,7 @@ class LinkDown(Case):
         self.link("connected")
         self.rig.fault(fault="resume")
         for run in runs[1:]:
-            self.rig.run("cancel", run.lines[0]["prompt_id"], check=0)
+            self.rig.run("cancel", run.prompt_id(), check=0)
         runs[0].steps(marks[0], "websocket")
         self.assertEqual(runs[0].completed()["progress_method"], "websocket")
         for run in runs[1:]:
@@ -62,7 +62,7 @@ class LinkDown(Case):
         self.begin(poll_interval_ms=60000, max_outstanding=10)
         runs = [self.start(sampler(steps=steps, seed=i)) for i, steps in enumerate((20, 150, 3, 3))]
         wait_for(lambda: len(self.posts()) == 4, "all to be posted")
-        ids = [r.lines[0]["prompt_id"] for r in runs]
+        ids = [r.prompt_id() for r in runs]
         order = self.posts()
         runs = [runs[ids.index(p)] for p in order]
         runs[0].executing()
@@ -124,7 +124,7 @@ class LinkDown(Case):
         wait_for(lambda: self.upstream()["reconnects"] >= 1, "a fresh link")
         first.completed()
         second.steps(second.mark(), "websocket")
-        self.rig.run("cancel", second.lines[0]["prompt_id"], check=0)
+        self.rig.run("cancel", second.prompt_id(), check=0)
         second.failed("cancelled", 3)
 
     def test_deaf_before_a_post(self):

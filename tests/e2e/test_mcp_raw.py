@@ -8,6 +8,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import threading
 import time
 import unittest
@@ -21,6 +22,19 @@ from rig import wait_for
 
 LINE_BOUND = 15 << 20  # RPC_LINE_MAX
 PING = b'{"jsonrpc":"2.0","id":%d,"method":"ping"}'
+
+# Says nothing before the end, and then an answer every now and then.
+SLOW_WORKER = """#!%(python)s
+import json, socket, sys, time
+sys.path.insert(0, "%(e2e)s")
+from chanlib import Channel
+keeper = Channel(socket.socket(fileno=3))
+keeper.send("ready")
+keeper.wait("end")
+for request in keeper.of_type("request"):
+    time.sleep(0.4)
+    keeper.send("response", request.line, {"jsonrpc": "2.0", "id": request.json()["id"], "result": {}})
+"""
 
 
 def sampler(steps=4, step_ms=5, prefix="mcp", **more):
@@ -187,6 +201,19 @@ class Ends(McpCase):
         history = self.session().tool("get_history", {"limit": 5})["structuredContent"]
         self.assertEqual(len(history["prompts"]), 1)
         self.assertIn(history["prompts"][0]["status"], ("queued", "executing"))
+
+    def test_the_last_answers_are_waited_for_while_they_come(self):
+        """A busy machine takes its time for a crowd of calls: the session isn't over as long as one
+        answer follows another. The worker here takes longer than any."""
+        shutil.copy(os.path.join(rig.BIN, "comfymux"), self.rig.dir)
+        worker = self.rig.path("comfymux-worker")
+        with open(worker, "w", encoding="utf-8") as f:
+            f.write(SLOW_WORKER % {"python": sys.executable, "e2e": os.path.dirname(rig.__file__)})
+        os.chmod(worker, 0o755)
+        done = subprocess.run([self.rig.path("comfymux"), "mcp"], input=b"".join((PING % i) + b"\n" for i in range(6)),
+                              env=self.rig.env, cwd=self.rig.dir, timeout=rig.PATIENCE_S, check=True,
+                              stdout=subprocess.PIPE)
+        self.assertEqual([json.loads(line)["id"] for line in done.stdout.splitlines()], list(range(6)))
 
     def test_quick_calls_are_answered_after_the_end(self):
         self.sim_and_daemon()

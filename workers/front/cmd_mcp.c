@@ -36,11 +36,14 @@
 /* Unanswered requests above which no more are read for a moment: most are
  * answered at once, and whoever sends thousands needn't be refused. But they
  * may all be waits, whose cancels have to be read. */
-#define CROWD_MAX       (KEEPER_REQUESTS_MAX / 2)
-#define CROWD_MS        50
-#define CROWD_LINES     8    /* read after such a moment */
-#define LAST_ANSWERS_MS 600  /* for the worker, after the end of stdin */
-#define FLUSH_MS        5000 /* for a client that doesn't read its last ones */
+#define CROWD_MAX   (KEEPER_REQUESTS_MAX / 2)
+#define CROWD_MS    50
+#define CROWD_LINES 8 /* read after such a moment */
+/* After the end of stdin: for the worker's next answer (it leaves by itself
+ * after MCP_END_MS, unless it is stuck), ... */
+#define LAST_ANSWER_MS  1500
+#define LAST_ANSWERS_MS 5000 /* ... for all of them, ... */
+#define FLUSH_MS        5000 /* ... for a client that doesn't read them. */
 
 struct mcp {
 	const struct cli *cli;
@@ -54,6 +57,7 @@ struct mcp {
 	ev_timer crowd; /* the moment */
 	unsigned crowd_lines;
 	ev_timer last; /* deadline, once stdin has ended */
+	ev_tstamp last_until;
 	bool in_over, worker_over, done;
 	int status;
 };
@@ -177,8 +181,25 @@ static void on_output(void *user, uint64_t number, struct span bytes)
 	tell(m, bytes);
 }
 
+/* While it answers there may be more that is ready; what waits for a prompt
+ * isn't. */
+static void put_off_end(struct mcp *m)
+{
+	ev_tstamp left = m->last_until - ev_now(m->loop);
+
+	if (!m->in_over || m->worker_over)
+		return;
+	ev_timer_stop(m->loop, &m->last);
+	ev_timer_set(&m->last,
+	             left < LAST_ANSWER_MS / 1000.0 ? left
+	                                            : LAST_ANSWER_MS / 1000.0,
+	             0.);
+	ev_timer_start(m->loop, &m->last);
+}
+
 static void on_response(void *user, uint64_t number, struct span bytes)
 {
+	put_off_end(user);
 	if (bytes.n > 0)
 		tell(user, bytes);
 	else
@@ -310,8 +331,8 @@ static void on_end_of_input(struct mcp *m)
 	m->worker_over = !m->keeper;
 	if (m->keeper)
 		keeper_end(m->keeper);
-	ev_timer_set(&m->last, LAST_ANSWERS_MS / 1000.0, 0.);
-	ev_timer_start(m->loop, &m->last);
+	m->last_until = ev_now(m->loop) + LAST_ANSWERS_MS / 1000.0;
+	put_off_end(m);
 	finish_if_through(m);
 }
 
