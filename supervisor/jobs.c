@@ -29,8 +29,19 @@ static bool is_active(const struct job *job)
 	return job->state == JOB_WORKING || job->state == JOB_CANCELLING;
 }
 
-static void job_free(struct job *job)
+/* What is over takes no part of its user's limit. */
+static void job_uncount(struct jobs *j, struct job *job)
 {
+	if (!job->tenant)
+		return;
+	job->tenant->job_count--;
+	tracker_release_tenant(&j->sv->tracker, job->tenant);
+	job->tenant = NULL;
+}
+
+static void job_free(struct jobs *j, struct job *job)
+{
+	job_uncount(j, job);
 	list_del(&job->link);
 	if (job->session)
 		job->session->job = NULL;
@@ -51,8 +62,10 @@ static int job_enter(struct jobs *j, struct job *job, enum job_state state,
 	j->active -= is_active(job);
 	job->state = state;
 	j->active += is_active(job);
-	if (state == JOB_OVER)
+	if (state == JOB_OVER) {
 		job->ended_at = now_ms;
+		job_uncount(j, job);
+	}
 	return 0;
 }
 
@@ -61,7 +74,7 @@ static int job_drop(struct jobs *j, struct job *job, struct error *err)
 	int r = store_job_delete(j->sv->store, job->row, err);
 
 	j->active -= is_active(job);
-	job_free(job);
+	job_free(j, job);
 	return r;
 }
 
@@ -127,7 +140,7 @@ struct job *jobs_find(struct jobs *j, const struct peer *peer, const char *id,
 
 /* --- beginning ------------------------------------------------------------ */
 
-static size_t count_of(const struct jobs *j, uid_t uid, bool over)
+static size_t count_over(const struct jobs *j, uid_t uid)
 {
 	size_t n = 0;
 	struct list *it;
@@ -135,7 +148,7 @@ static size_t count_of(const struct jobs *j, uid_t uid, bool over)
 	list_for_each (it, &j->all) {
 		const struct job *job = list_entry(it, struct job, link);
 
-		n += job->uid == uid && (job->state == JOB_OVER) == over;
+		n += job->uid == uid && job->state == JOB_OVER;
 	}
 	return n;
 }
@@ -143,7 +156,7 @@ static size_t count_of(const struct jobs *j, uid_t uid, bool over)
 /* The oldest ended ones of a uid beyond the bound. */
 static void jobs_prune(struct jobs *j, uid_t uid)
 {
-	size_t kept = count_of(j, uid, true);
+	size_t kept = count_over(j, uid);
 	struct list *it, *next;
 	struct error err = ERROR_NULL;
 
@@ -164,6 +177,14 @@ static struct job *job_new(struct jobs *j, const struct store_job *s)
 {
 	struct job *job = calloc(1, sizeof(*job));
 
+	if (job && s->state != JOB_OVER) {
+		job->tenant = tracker_tenant(&j->sv->tracker, s->uid);
+		if (!job->tenant) {
+			free(job);
+			return NULL;
+		}
+		job->tenant->job_count++;
+	}
 	if (!job)
 		return NULL;
 	job->row = s->row;
@@ -193,13 +214,8 @@ struct job *jobs_create(struct jobs *j, struct peer *by,
 	                      .created_at = clock_epoch_ms()};
 	struct job *job;
 
-	if (count_of(j, s.uid, false) >= JOBS_ACTIVE_MAX) {
-		(void)error_set(err, ERR_LIMIT,
-		                "uid %u has %d jobs that are not over; wait "
-		                "for one, or cancel one",
-		                (unsigned)s.uid, JOBS_ACTIVE_MAX);
+	if (peer_check_limit(by, LIMIT_JOBS, 1, err) < 0)
 		return NULL;
-	}
 	if (store_job_new(j->sv->store, &s, err))
 		return NULL;
 	job = job_new(j, &s);
@@ -362,6 +378,6 @@ void jobs_deinit(struct jobs *j)
 		return;
 	ev_timer_stop(j->sv->loop, &j->start);
 	while ((it = list_pop(&j->all)))
-		job_free(list_entry(it, struct job, link));
+		job_free(j, list_entry(it, struct job, link));
 	j->sv = NULL;
 }

@@ -18,9 +18,9 @@
 struct peer;
 struct session;
 struct supervisor;
+struct tenant;
 
 #define JOBS_ID_MAX     24           /* bytes of a job's id, with its NUL */
-#define JOBS_ACTIVE_MAX 32           /* not over, of one uid */
 #define JOBS_KEPT_MAX   100          /* over, of one uid; the oldest goes */
 #define JOBS_BYTES_MAX  (256u << 20) /* of the items of one job */
 #define JOBS_WORKERS    16 /* jobs worked on at a time; the others wait */
@@ -31,6 +31,7 @@ struct job {
 	int64_t row;
 	char id[JOBS_ID_MAX]; /* "j12" */
 	uid_t uid;
+	struct tenant *tenant; /* while it is not over: it counts there */
 	const char *kind; /* static */
 	enum job_state state;
 	int64_t total, added, bytes, completed, failed;
@@ -60,6 +61,7 @@ struct jobs_wish {
 	int64_t total;
 	struct span options; /* JSON object text */
 };
+/* NULL with `err`: past `max_jobs`, or not to be kept. */
 struct job *jobs_create(struct jobs *j, struct peer *by,
                         const struct jobs_wish *wish, struct error *err);
 int jobs_add(struct jobs *j, struct job *job, int64_t index, const char *label,

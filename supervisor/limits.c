@@ -17,7 +17,7 @@ static const struct limit_row {
 	[LIMIT_SESSIONS] = {"sessions", "sessions", ROW(max_sessions),
                             .hint = "end one first"},
 	[LIMIT_JOBS] = {"jobs", "jobs", ROW(max_jobs),
-                        .hint = "wait until one has ended"},
+                        .hint = "wait until one has ended, or cancel one"},
 	[LIMIT_CONNECTIONS] = {"connections", "connections",
                                ROW(max_connections), .hint = "close one first"},
 	[LIMIT_SUBSCRIPTIONS] =

@@ -19,7 +19,7 @@
 
 enum limit {
 	LIMIT_SESSIONS,
-	LIMIT_JOBS,
+	LIMIT_JOBS, /* detached, not over */
 	LIMIT_CONNECTIONS,
 	LIMIT_SUBSCRIPTIONS,
 	LIMIT_QUEUED,   /* prompts that wait or run */

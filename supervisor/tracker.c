@@ -36,6 +36,7 @@ void tracker_deinit(struct tracker *t)
 			continue;
 		}
 		tenant->peer_count = 0;
+		tenant->job_count = 0;
 		tracker_release_tenant(t, tenant);
 	}
 	subject_clear(&t->everything);
@@ -72,7 +73,8 @@ struct tenant *tracker_tenant(struct tracker *t, uid_t uid)
 
 void tracker_release_tenant(struct tracker *t, struct tenant *tenant)
 {
-	if (tenant->prompt_count > 0 || tenant->peer_count > 0)
+	if (tenant->prompt_count > 0 || tenant->peer_count > 0 ||
+	    tenant->job_count > 0)
 		return;
 	subject_clear(&tenant->all);
 	(void)map_remove(&t->tenants, (const char *)&tenant->uid,

@@ -24,13 +24,14 @@
 #include "supervisor/queue.h"
 #include "supervisor/subscription.h"
 
-/* Everybody of one uid. Lives while it has prompts or connections. */
+/* Everybody of one uid. Lives while it has prompts, connections or jobs. */
 struct tenant {
 	uid_t uid;
 	struct list prompts; /* in order of acceptance */
 	struct queue_line line;
 	struct subject all; /* connections that want every prompt of it */
 	size_t prompt_count, peer_count;
+	size_t job_count; /* not over */
 	struct limit_usage usage;  /* see tenant_usage() */
 	struct lines_budget lines; /* unfinished lines of its connections */
 };
@@ -40,6 +41,7 @@ static inline struct limit_usage *tenant_usage(struct tenant *t)
 {
 	t->usage.used[LIMIT_QUEUED] = t->prompt_count;
 	t->usage.used[LIMIT_CONNECTIONS] = t->peer_count;
+	t->usage.used[LIMIT_JOBS] = t->job_count;
 	return &t->usage;
 }
 

@@ -189,7 +189,12 @@ START_TEST(test_tenants_live_while_needed)
 	ck_assert_ptr_eq(p->tenant, who);
 	tracker_drop(&t, p);
 	ck_assert_ptr_eq(tracker_find_tenant(&t, 1000), who);
+	who->job_count++;
 	who->peer_count--;
+	tracker_release_tenant(&t, who);
+	ck_assert_ptr_eq(tracker_find_tenant(&t, 1000), who);
+	ck_assert_uint_eq(tenant_usage(who)->used[LIMIT_JOBS], 1);
+	who->job_count--;
 	tracker_release_tenant(&t, who);
 	ck_assert_ptr_null(tracker_find_tenant(&t, 1000));
 }

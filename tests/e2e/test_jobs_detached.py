@@ -163,9 +163,6 @@ class Detached(JobCase):
         self.assertEqual(c.refused("job_add", job=job, index=2, item=item)["type"], "invalid")
         for op in ("job_take", "job_end"):
             self.assertEqual(c.refused(op)["type"], "denied")
-        for _ in range(31):
-            c.ask("job_create", kind="batch", total=1)
-        self.assertEqual(c.refused("job_create", kind="batch", total=1)["type"], "limit")
         c.close()
         wait_for(lambda: self.jobs() == [], "unfinished jobs to be dropped")
 

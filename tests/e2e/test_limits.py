@@ -127,6 +127,48 @@ class Limits(TenantCase):
         d.until(lambda: c.ask("status")["limits"]["queued"]["used"] == 0, "the ends")
         c.ask("submit", workflow=sampler())
 
+    def test_jobs(self):
+        """Counted from the first item to the end of the last, over a restart
+        too; what is dropped or has ended makes room."""
+        sim, d, ann, bob = self.service(config={"max_jobs": 3})
+        sim.fault("pause")
+
+        def used():
+            return ann.client().ask("status")["limits"]["jobs"]["used"]
+
+        def job(c, seed):
+            name = c.ask("job_create", kind="batch", total=1)["job"]
+            c.ask("job_add", job=name, index=0, item=sampler(seed=seed, steps=1, step_ms=1))
+            c.ask("job_start", job=name)
+            return name
+        c, other = ann.client(), ann.client()
+        first = job(c, 1)
+        job(other, 2)
+        self.assertEqual(used(), 2)
+        n, error = self.flood(lambda: other.ask("job_create", kind="batch", total=2), 5)
+        self.assertEqual(n, 1)
+        self.assertIn("may have 3 (max_jobs)", error["message"])
+        self.assertEqual(self.flooded(d, "jobs", c, error), {"used": 3, "max": 3, "hit": 1})
+        job(bob.client(), 3)
+        for i in range(5):
+            job(d.client(), 4 + i)
+        # One that was never started goes with its sender.
+        other.close()
+        d.until(lambda: used() == 2, "the drop")
+        job(c, 9)
+        self.assertEqual(c.refused("job_create", kind="chain", total=1)["type"], "limit")
+        d.kill()
+        d.start()
+        c = ann.client()
+        self.assertEqual(c.refused("job_create", kind="batch", total=1)["type"], "limit")
+        self.assertEqual(used(), 3)
+        c.ask("job_cancel", job=first)
+        d.until(lambda: used() == 2, "the cancelled one's end")
+        job(c, 10)
+        sim.fault("resume")
+        d.until(lambda: used() == 0, "the ends")
+        self.assertEqual({j["state"] for j in c.ask("jobs")["jobs"]}, {"over"})
+
     def test_workflow(self):
         _, d, ann, _ = self.service(config={"max_workflow_kb": 64})
         c = ann.client()
