@@ -20,11 +20,11 @@ struct session;
 struct supervisor;
 struct tenant;
 
-#define JOBS_ID_MAX     24           /* bytes of a job's id, with its NUL */
-#define JOBS_KEPT_MAX   100          /* over, of one uid; the oldest goes */
-#define JOBS_BYTES_MAX  (256u << 20) /* of the items of one job */
-#define JOBS_WORKERS    16 /* jobs worked on at a time; the others wait */
-#define JOBS_REPLY_MAX  (4u << 20) /* bytes of items told at once */
+#define JOBS_ID_MAX    24           /* bytes of a job's id, with its NUL */
+#define JOBS_KEPT_MAX  100          /* over, of one uid; the oldest goes */
+#define JOBS_BYTES_MAX (256u << 20) /* of the items of one job */
+#define JOBS_WORKERS   16 /* jobs worked on at a time; the others wait */
+#define JOBS_REPLY_MAX (4u << 20) /* bytes of items told at once */
 
 struct job {
 	struct list link; /* jobs.all, the oldest first */
@@ -32,7 +32,7 @@ struct job {
 	char id[JOBS_ID_MAX]; /* "j12" */
 	uid_t uid;
 	struct tenant *tenant; /* while it is not over: it counts there */
-	const char *kind; /* static */
+	const char *kind;      /* static */
 	enum job_state state;
 	int64_t total, added, bytes, completed, failed;
 	int64_t created_at, ended_at; /* epoch ms; 0: not */

@@ -31,7 +31,7 @@ struct tenant {
 	struct queue_line line;
 	struct subject all; /* connections that want every prompt of it */
 	size_t prompt_count, peer_count;
-	size_t job_count; /* not over */
+	size_t job_count;          /* not over */
 	struct limit_usage usage;  /* see tenant_usage() */
 	struct lines_budget lines; /* unfinished lines of its connections */
 };

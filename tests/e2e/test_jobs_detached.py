@@ -5,6 +5,7 @@ import signal
 import unittest
 
 import rig
+from muxlib import Client, Refusal
 from rig import wait_for
 from test_jobs import SEED, TAKE, JobCase, make
 
@@ -149,7 +150,6 @@ class Detached(JobCase):
         self.assertEqual(self.jobs(), [])
 
     def test_bounds_on_the_socket(self):
-        from muxlib import Client
         self.sim_and_daemon()
         c = Client(self.rig.socket)
         self.addCleanup(c.close)
@@ -165,6 +165,64 @@ class Detached(JobCase):
             self.assertEqual(c.refused(op)["type"], "denied")
         c.close()
         wait_for(lambda: self.jobs() == [], "unfinished jobs to be dropped")
+
+
+class Bounds(JobCase):
+    """Of supervisor/jobs.h, each at its edge."""
+    BYTES_MAX = 256 << 20  # JOBS_BYTES_MAX
+    KEPT_MAX = 100  # JOBS_KEPT_MAX
+
+    def client(self):
+        self.sim_and_daemon()
+        c = Client(self.rig.socket)
+        self.addCleanup(c.close)
+        return c
+
+    def test_bytes_of_a_job(self):
+        c = self.client()
+        job = c.ask("job_create", kind="batch", total=40)["job"]
+        index = iter(range(40))
+
+        def add(size):
+            """An item whose text is of so many bytes."""
+            item = b'{"x":"' + b"y" * (size - 8) + b'"}'
+            c.send_raw(b'{"op":"job_add","id":"a","job":"%s","index":%d,"item":%s}\n'
+                       % (job.encode(), next(index), item))
+            c.reply("a")
+        piece = 15 << 20
+        left = self.BYTES_MAX
+        while left > piece:
+            add(piece)
+            left -= piece
+        with self.assertRaises(Refusal) as caught:
+            add(left + 1)
+        self.assertEqual(caught.exception.error["type"], "limit")
+        self.assertIn(str(self.BYTES_MAX), caught.exception.error["message"])
+        add(left)
+        with self.assertRaises(Refusal) as caught:
+            add(8)
+        self.assertEqual(caught.exception.error["type"], "limit")
+
+    def test_ended_jobs_that_are_kept(self):
+        c = self.client()
+
+        def end_one():
+            """Of a workflow that is none, so that ComfyUI has no part in it."""
+            job = c.ask("job_create", kind="batch", total=1)["job"]
+            c.ask("job_add", job=job, index=0, item={})
+            c.ask("job_start", job=job)
+            return job
+
+        def all_over(count):
+            jobs = c.ask("jobs")["jobs"]
+            return len(jobs) == count and {j["state"] for j in jobs} == {"over"}
+        jobs = [end_one() for _ in range(self.KEPT_MAX)]
+        wait_for(lambda: all_over(self.KEPT_MAX), "the ends")
+        self.assertEqual(c.ask("job", job=jobs[0])["failed"], 1)
+        jobs.append(end_one())
+        wait_for(lambda: all_over(self.KEPT_MAX), "the last one's end, and the first one to go")
+        self.assertEqual(c.refused("job", job=jobs[0])["type"], "not_found")
+        self.assertEqual([j["job"] for j in c.ask("jobs")["jobs"]], jobs[:0:-1])
 
 
 if __name__ == "__main__":
