@@ -144,8 +144,8 @@ static bool reject_at_once(struct supervisor *sv, struct prompt *p,
 {
 	struct buf extra = BUF_INIT(LINE_MAX_BYTES / 2);
 
-	if (p->fsm.why != PROMPT_END_REJECTED || list_empty(&p->unanswered) ||
-	    list_empty(&p->waiters))
+	if (p->fsm.why != PROMPT_END_REJECTED || p->told ||
+	    list_empty(&p->unanswered) || list_empty(&p->waiters))
 		return false;
 	if (!json_is(news->node_errors, JSON_NONE)) {
 		(void)buf_puts(&extra, "\"node_errors\":");
@@ -160,17 +160,14 @@ static bool reject_at_once(struct supervisor *sv, struct prompt *p,
 	return true;
 }
 
-/* A cancel came while the POST was under way. */
+/* A cancel came while the POST was under way, or before a crash. */
 static bool cancel_late(struct supervisor *sv, struct prompt *p)
 {
-	if (!p->cancel_wanted || p->fsm.state == PROMPT_POSTING ||
-	    p->fsm.state == PROMPT_CHECKING)
+	if (!p->cancel_wanted)
 		return true;
-	p->cancel_wanted = false;
 	if (p->fsm.state == PROMPT_ACCEPTED)
 		return life_event(sv, p, PROMPT_EV_DEQUEUED, NULL);
-	if (p->fsm.state != PROMPT_ENDED)
-		life_start_cancel(sv, p);
+	life_go_on_cancelling(sv, p);
 	return true;
 }
 
@@ -278,6 +275,12 @@ void life_announce(struct supervisor *sv)
 		if (p->fsm.state == PROMPT_ACCEPTED)
 			life_reply(sv, p, &none);
 	}
+}
+
+void life_told(struct prompt *p)
+{
+	p->told = true;
+	p->fsm.hold = true;
 }
 
 void life_abandoned(struct prompt *p)

@@ -34,12 +34,18 @@ void life_count(struct prompt *p, struct peer *peer);
 /* Cancels the prompt and answers the request, now or later. */
 int life_cancel(struct supervisor *sv, struct peer *peer, struct span id,
                 struct prompt *p, struct error *err);
+/* ComfyUI was seen to have the prompt: stops it, if that is still wanted since
+ * an earlier process died or ComfyUI couldn't be asked. */
+void life_go_on_cancelling(struct supervisor *sv, struct prompt *p);
 /* ComfyUI doesn't answer: whoever waits for a POST's result is told what can
  * be told. */
 void life_unreachable(struct supervisor *sv, const struct error *err);
 /* Nothing is posted for now: whoever waits for a POST's result is told that
  * his prompt is queued. */
 void life_announce(struct supervisor *sv);
+/* Somebody else than the submitter was told of it, such as his successor, and
+ * may rely on it: from now on it doesn't vanish without an end. */
+void life_told(struct prompt *p);
 /* A request that waited is gone, unanswered: its client left. */
 void life_abandoned(struct prompt *p);
 

@@ -257,6 +257,7 @@ static enum prompt_state prompt_state_of(enum store_state s)
 static bool on_active(void *user, const struct store_active *a)
 {
 	struct restore *r = user;
+	enum prompt_state state = prompt_state_of(a->state);
 	struct prompt *p;
 
 	if (!a->id || !uuid_valid(a->id, strlen(a->id))) {
@@ -264,8 +265,11 @@ static bool on_active(void *user, const struct store_active *a)
 		                 "id, which is passed over");
 		return true;
 	}
-	p = tracker_restore(&r->sv->tracker, a->id, a->uid,
-	                    prompt_state_of(a->state));
+	/* Its turn need not come, and whether ComfyUI has it all the same is
+	 * found out at once. */
+	if (a->cancelled && state == PROMPT_ACCEPTED)
+		state = PROMPT_POSTING;
+	p = tracker_restore(&r->sv->tracker, a->id, a->uid, state);
 	if (!p) {
 		r->failed = true;
 		return false;
@@ -274,6 +278,7 @@ static bool on_active(void *user, const struct store_active *a)
 	p->submitted_at = a->submitted_at;
 	p->has_number = a->has_number;
 	p->number = a->number;
+	p->cancel_wanted = p->fsm.cancelled = a->cancelled;
 	if (a->remote_id && strcmp(a->remote_id, a->id) != 0 &&
 	    tracker_alias(&r->sv->tracker, p, a->remote_id) == -ENOMEM)
 		r->failed = true;

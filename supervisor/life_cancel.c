@@ -1,6 +1,9 @@
 /*
  * life_cancel.c - cancelling: out of our line, out of ComfyUI's queue, or by an
  * interrupt.
+ *
+ * That it is wanted is in the store before anybody is answered: whoever takes
+ * over after a crash neither posts the prompt again nor lets it run on.
  */
 #include <string.h>
 
@@ -30,6 +33,19 @@ void life_answer_cancels(struct prompt *p, const char *how)
 	buf_deinit(&result);
 }
 
+/* A store that is out of order keeps nobody from cancelling. */
+static void mark(struct supervisor *sv, struct prompt *p, bool cancelled)
+{
+	struct error err = ERROR_NULL;
+
+	if (store_set_cancelled(sv->store, p->row, cancelled, &err) == 0)
+		return;
+	sv->counters.store_errors++;
+	log_error("life",
+	          "a cancel is not kept over a crash: %s (prompt_id=%s)",
+	          err.text, p->id);
+}
+
 static void refuse_cancels(struct prompt *p, const struct error *err)
 {
 	struct wait *w;
@@ -50,6 +66,22 @@ static void look_soon(struct supervisor *sv, const struct prompt *p)
 	polling_arm(sv);
 }
 
+/* `done`: perhaps it took effect all the same. */
+static void cancel_failed(struct supervisor *sv, struct prompt *p,
+                          const struct error *err, bool done)
+{
+	log_warn("life", "prompt not cancelled: %s (prompt_id=%s)", err->text,
+	         p->id);
+	/* Nobody is left who could ask again: we do. */
+	if (list_empty(&p->cancels)) {
+		p->cancel_wanted = true;
+		return;
+	}
+	p->fsm.cancelled = done;
+	mark(sv, p, false);
+	refuse_cancels(p, err);
+}
+
 static void on_cancelled(void *user, const struct comfy_cancelled *c)
 {
 	struct api_call *call = user;
@@ -63,10 +95,8 @@ static void on_cancelled(void *user, const struct comfy_cancelled *c)
 	if (p->fsm.state == PROMPT_ENDED)
 		return;
 	if (c->r.outcome != COMFY_OK) {
-		p->fsm.cancelled = false;
-		log_warn("life", "prompt not cancelled: %s (prompt_id=%s)",
-		         c->r.error.text, p->id);
-		refuse_cancels(p, &c->r.error);
+		cancel_failed(sv, p, &c->r.error,
+		              c->r.outcome == COMFY_E_UNKNOWN);
 		return;
 	}
 	switch (c->how) {
@@ -83,6 +113,7 @@ static void on_cancelled(void *user, const struct comfy_cancelled *c)
 		return;
 	case COMFY_CANCEL_NONE:
 		p->fsm.cancelled = false;
+		mark(sv, p, false);
 		life_answer_cancels(p, "ended");
 		look_soon(sv, p);
 		return;
@@ -109,7 +140,16 @@ void life_start_cancel(struct supervisor *sv, struct prompt *p)
 		sv->counters.http_requests++;
 		return;
 	}
-	refuse_cancels(p, &err);
+	cancel_failed(sv, p, &err, p->fsm.cancelled);
+}
+
+void life_go_on_cancelling(struct supervisor *sv, struct prompt *p)
+{
+	if (!p->cancel_wanted || (p->fsm.state != PROMPT_SUBMITTED &&
+	                          p->fsm.state != PROMPT_EXECUTING))
+		return;
+	p->cancel_wanted = false;
+	life_start_cancel(sv, p);
 }
 
 int life_cancel(struct supervisor *sv, struct peer *peer, struct span id,
@@ -119,6 +159,8 @@ int life_cancel(struct supervisor *sv, struct peer *peer, struct span id,
 		return error_set_nomem(err, "request");
 	log_info("life", "cancel asked (prompt_id=%s uid=%u)", p->id,
 	         (unsigned)peer->creds.uid);
+	if (p->fsm.state != PROMPT_ENDED)
+		mark(sv, p, true);
 	switch (p->fsm.state) {
 	case PROMPT_ACCEPTED:
 		(void)life_event(sv, p, PROMPT_EV_DEQUEUED, NULL);

@@ -401,6 +401,7 @@ static int subscribe_one(struct supervisor *sv, struct peer *peer,
 		if (peer->session)
 			life_count(p, peer);
 	}
+	life_told(p);
 	reply_count(peer, req, 1);
 	tell_snapshot_soon(sv, peer, p->id);
 	return 0;

@@ -6,6 +6,7 @@
 
 #include "common/log.h"
 #include "common/version.h"
+#include "supervisor/life.h"
 #include "supervisor/metrics.h"
 #include "supervisor/ops.h"
 #include "supervisor/position.h"
@@ -63,6 +64,7 @@ int ops_progress(struct supervisor *sv, struct peer *peer,
 	bool found;
 
 	if (p) {
+		life_told(p);
 		peer_reply(peer, req->id, tell_progress(sv, p, 0));
 		return 0;
 	}

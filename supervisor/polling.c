@@ -81,6 +81,7 @@ static void on_pending(void *user, struct prompt *p, int64_t ahead)
 
 	if (!life_event(sv, p, PROMPT_EV_PENDING, NULL))
 		return;
+	life_go_on_cancelling(sv, p);
 	if (p->fsm.state == PROMPT_SUBMITTED)
 		positions_place(sv, p, ahead, method(sv));
 }
@@ -126,6 +127,7 @@ static void on_running(void *user, struct prompt *p)
 		return;
 	if (!life_event(sv, p, PROMPT_EV_RUNNING, NULL))
 		return;
+	life_go_on_cancelling(sv, p);
 	suspect_start(sv, waited);
 	change = progress_fold_running(p->progress, method(sv));
 	if (change != PROGRESS_SAME)

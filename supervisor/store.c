@@ -147,6 +147,21 @@ int store_set_state(struct store *s, int64_t row, enum store_state state,
 	return rc == SQLITE_OK ? 0 : fail(s, rc, "write to", err);
 }
 
+int store_set_cancelled(struct store *s, int64_t row, bool cancelled,
+                        struct error *err)
+{
+	sqlite3_stmt *st = s->stmt[STMT_SET_CANCELLED];
+	int rc = begin(s);
+
+	if (rc == SQLITE_OK) {
+		(void)sqlite3_bind_int64(st, 1, row);
+		(void)sqlite3_bind_int(st, 2, cancelled);
+		rc = run(s, STMT_SET_CANCELLED);
+	}
+	rc = finish(s, rc);
+	return rc == SQLITE_OK ? 0 : fail(s, rc, "write to", err);
+}
+
 int store_forget(struct store *s, int64_t row, struct error *err)
 {
 	int rc = begin(s);
@@ -229,6 +244,7 @@ int store_each_active(struct store *s, store_active_cb *cb, void *user,
 			.has_number = sqlite3_column_type(st, 5) != SQLITE_NULL,
 			.number = sqlite3_column_double(st, 5),
 			.submitted_at = sqlite3_column_int64(st, 6),
+			.cancelled = sqlite3_column_int(st, 7) != 0,
 		};
 
 		if (!cb(user, &a))

@@ -61,6 +61,9 @@ int store_accept(struct store *s, const struct store_accept *a, int64_t *rowp,
 int store_set_state(struct store *s, int64_t row, enum store_state state,
                     const char *remote_id, const double *number,
                     struct error *err);
+/* Somebody wants it cancelled, or not after all. */
+int store_set_cancelled(struct store *s, int64_t row, bool cancelled,
+                        struct error *err);
 /* Appends the texts; ERR_NOT_FOUND if they were given up. */
 int store_load_workflow(struct store *s, int64_t row, struct buf *workflow,
                         struct buf *extra_data, struct error *err);
@@ -84,6 +87,7 @@ struct store_active {
 	bool has_number;
 	double number;
 	int64_t submitted_at;
+	bool cancelled; /* its end was asked for, and may not have come */
 };
 /* In order of acceptance; false stops. */
 typedef bool store_active_cb(void *user, const struct store_active *a);

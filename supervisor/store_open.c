@@ -11,7 +11,7 @@
 #include "common/log.h"
 
 #define APPLICATION_ID 0x434d5558 /* "CMUX" */
-#define SCHEMA_VERSION 2
+#define SCHEMA_VERSION 3
 #define WAL_PAGES      256     /* pages in the log before a checkpoint */
 #define WAL_KEEP_BYTES 4194304 /* size that the log shrinks back to */
 
@@ -31,7 +31,8 @@ static const char schema[] =
 	" number REAL,"
 	" submitted_at INTEGER NOT NULL,"
 	" ended_at INTEGER,"
-	" result TEXT);"
+	" result TEXT,"
+	" cancelled INTEGER NOT NULL DEFAULT 0);"
 	"CREATE INDEX prompt_active ON prompt(row) WHERE state < 3;"
 	"CREATE INDEX prompt_ended ON prompt(ended_at) WHERE state = 3;"
 	"CREATE INDEX prompt_ended_of ON prompt(uid, ended_at)"
@@ -61,11 +62,13 @@ const char *const store_sql[STMT_COUNT] = {
 	[STMT_SET_STATE] = "UPDATE prompt SET state = ?2,"
 			   " remote_id = coalesce(?3, remote_id),"
 			   " number = coalesce(?4, number) WHERE row = ?1",
+	[STMT_SET_CANCELLED] = "UPDATE prompt SET cancelled = ?2"
+			       " WHERE row = ?1",
 	[STMT_FORGET] = "DELETE FROM prompt WHERE row = ?1",
 	[STMT_END] = "UPDATE prompt SET state = 3, ended_at = ?2, result = ?3"
 		     " WHERE row = ?1 AND state < 3",
 	[STMT_ACTIVE] = "SELECT row, id, uid, state, remote_id, number,"
-			" submitted_at FROM prompt WHERE state < 3"
+			" submitted_at, cancelled FROM prompt WHERE state < 3"
 			" ORDER BY row",
 	[STMT_ENDED] = "SELECT id, uid, result, submitted_at, ended_at"
 		       " FROM prompt WHERE state = 3"
@@ -231,6 +234,14 @@ static int exec(struct store *s, const char *sql, const char *doing,
 	return 0;
 }
 
+/* What earlier formats lack; one and the same transaction says so. Tables of
+ * jobs, which version 1 had not, are made below. */
+static const char upgrade[] =
+	"BEGIN IMMEDIATE;"
+	"ALTER TABLE prompt ADD COLUMN cancelled INTEGER NOT NULL DEFAULT 0;"
+	"PRAGMA user_version = " STR(SCHEMA_VERSION) ";"
+						     "COMMIT;";
+
 /* After each commit: `pages` are in the log. */
 static int on_commit(void *user, sqlite3 *db, const char *name, int pages)
 {
@@ -256,6 +267,8 @@ static int set_up(struct store *s, struct error *err)
 	         "set up", err) < 0)
 		return -1;
 	if ((version == 0 && exec(s, schema, "make", err) < 0) ||
+	    (version > 0 && version < SCHEMA_VERSION &&
+	     exec(s, upgrade, "upgrade", err) < 0) ||
 	    exec(s, store_jobs_schema, "make", err) < 0)
 		return -1;
 	for (int i = 0; i < STMT_COUNT; i++) {

@@ -69,8 +69,9 @@ struct prompt {
 	int64_t submitted_at, ended_at; /* epoch ms; ended_at 0: not */
 	double number;                  /* ComfyUI's */
 	bool has_number;
-	bool cancel_wanted; /* as soon as the POST is answered */
+	bool cancel_wanted; /* as soon as ComfyUI is known to have it */
 	bool cancelling;    /* a comfy_cancel is under way */
+	bool told;          /* besides its submitter others know of it */
 	bool asking;        /* a GET /history is under way */
 	bool finished;      /* that event was told */
 	uint64_t

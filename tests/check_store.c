@@ -94,10 +94,11 @@ static bool on_active(void *user, const struct store_active *a)
 {
 	size_t n = strlen(seen);
 
-	(void)snprintf(seen + n, sizeof(seen) - n, "%d:%u:%d:%s:%.0f ",
+	(void)snprintf(seen + n, sizeof(seen) - n, "%d:%u:%d:%s:%.0f%s ",
 	               atoi(a->id + 24), (unsigned)a->uid, (int)a->state,
 	               a->remote_id ? a->remote_id : "-",
-	               a->has_number ? a->number : -1.0);
+	               a->has_number ? a->number : -1.0,
+	               a->cancelled ? ":cancelled" : "");
 	return true;
 }
 
@@ -173,6 +174,21 @@ START_TEST(test_state_keeps_what_is_known)
 	(void)store_set_state(s, row, STORE_SUBMITTED, "theirs", &number, &err);
 	(void)store_set_state(s, row, STORE_SUBMITTED, NULL, NULL, &err);
 	ck_assert_str_eq(active(), "1:1000:2:theirs:7 ");
+}
+END_TEST
+
+START_TEST(test_a_cancel_stays)
+{
+	int64_t row = accept_one(1, 1000);
+
+	(void)accept_one(2, 1000);
+	ck_assert_int_eq(store_set_cancelled(s, row, true, &err), 0);
+	reopen();
+	ck_assert_str_eq(active(), "1:1000:0:-:-1:cancelled 2:1000:0:-:-1 ");
+	(void)store_set_state(s, row, STORE_SUBMITTED, NULL, NULL, &err);
+	ck_assert_str_eq(active(), "1:1000:2:-:-1:cancelled 2:1000:0:-:-1 ");
+	ck_assert_int_eq(store_set_cancelled(s, row, false, &err), 0);
+	ck_assert_str_eq(active(), "1:1000:2:-:-1 2:1000:0:-:-1 ");
 }
 END_TEST
 
@@ -483,6 +499,21 @@ START_TEST(test_of_a_later_version)
 }
 END_TEST
 
+START_TEST(test_of_an_earlier_version)
+{
+	(void)accept_one(1, 1000);
+	s = store_close(s);
+	sql("ALTER TABLE prompt DROP COLUMN cancelled;"
+	    "PRAGMA user_version = 2");
+	open_store();
+	ck_assert_str_eq(active(), "1:1000:0:-:-1 ");
+	ck_assert_int_eq(
+		store_set_cancelled(s, accept_one(2, 1000), true, &err), 0);
+	reopen();
+	ck_assert_str_eq(active(), "1:1000:0:-:-1 2:1000:0:-:-1:cancelled ");
+}
+END_TEST
+
 START_TEST(test_no_directory)
 {
 	s = store_close(s);
@@ -539,6 +570,7 @@ static Suite *store_suite(void)
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, test_life);
 	tcase_add_test(t, test_state_keeps_what_is_known);
+	tcase_add_test(t, test_a_cancel_stays);
 	tcase_add_test(t, test_order_of_acceptance);
 	tcase_add_test(t, test_id_is_taken);
 	tcase_add_test(t, test_forget);
@@ -555,6 +587,7 @@ static Suite *store_suite(void)
 	tcase_add_test(t, test_cut_short);
 	tcase_add_test(t, test_of_another_program);
 	tcase_add_test(t, test_of_a_later_version);
+	tcase_add_test(t, test_of_an_earlier_version);
 	tcase_add_test(t, test_no_directory);
 	tcase_add_test(t, test_a_directory_in_its_place);
 	tcase_add_test(t, test_disk_full);
