@@ -35,6 +35,7 @@ static struct execute *exe;
 
 static unsigned submitteds, news, ends;
 static char submitted_id[64], end_error[ERROR_TEXT_MAX], end_type[64];
+static char end_message[ERROR_TEXT_MAX];
 static char end_node_errors[512];
 static enum execute_end end;
 static enum error_code end_code;
@@ -68,6 +69,8 @@ static void on_end(void *user, const struct execute_result *r)
 	end_code = r->error ? r->error->code : ERR_NONE;
 	snprintf(end_error, sizeof(end_error), "%s",
 	         r->error ? r->error->text : "");
+	snprintf(end_message, sizeof(end_message), "%s",
+	         p->error.message ? p->error.message : "");
 	snprintf(end_type, sizeof(end_type), "%s",
 	         p->error.type ? p->error.type : "");
 	snprintf(end_node_errors, sizeof(end_node_errors), "%.*s",
@@ -1028,6 +1031,68 @@ START_TEST(cancelled_before_the_bus_answers)
 }
 END_TEST
 
+/* The supervisor holds it and is away, ComfyUI doesn't have it: nobody says
+ * that it is gone, but it will be, if the supervisor is back in time (_i), or
+ * at least while the session lasts. */
+START_TEST(cancelled_while_held)
+{
+	bus_knows = true;
+	connect_bus();
+	start(PLAIN);
+	run_until(loop, submitteds == 1);
+	fake_bus_close(&bus);
+	run_until(loop, !attached);
+	execute_cancel(exe);
+	run_for(loop, 100);
+	ck_assert_uint_eq(ends, 0);
+	if (_i) {
+		connect_bus();
+		run_until(loop, ends == 1);
+	} else {
+		run_until(loop, ends == 1);
+		ck_assert_ptr_nonnull(strstr(end_message, "may still run"));
+		ck_assert_uint_eq(cancels, 0);
+		connect_bus();
+		run_until(loop, cancels == 1);
+		run_for(loop, 50);
+	}
+	ck_assert_int_eq(end, EXECUTE_CANCELLED);
+	ck_assert_str_eq(end_type, "cancelled");
+	ck_assert_uint_eq(cancels, 1);
+	ck_assert_uint_eq(comfy.posts, 0);
+}
+END_TEST
+
+/* What is owed is bounded: the oldest is forgotten. */
+START_TEST(cancels_owed)
+{
+	char id[UUID_LEN + 1];
+	unsigned i;
+
+	connect_bus();
+	fake_bus_close(&bus);
+	run_until(loop, !attached);
+	for (i = 0; i <= LINK_OWED_MAX; i++) {
+		(void)snprintf(id, sizeof(id),
+		               "%08x-"
+		               "0000-4000-8000-000000000000",
+		               i);
+		ck_assert_int_eq(link_owe_cancel(lnk, id), 0);
+		ck_assert_int_eq(link_owe_cancel(lnk, id), 0);
+		ck_assert(link_owes_cancel(lnk, id));
+	}
+	ck_assert(
+		!link_owes_cancel(lnk, "00000000-0000-4000-8000-000000000000"));
+	ck_assert(
+		link_owes_cancel(lnk, "00000001-0000-4000-8000-000000000000"));
+	connect_bus();
+	run_until(loop, cancels == LINK_OWED_MAX);
+	ck_assert(!link_owes_cancel(lnk, id));
+	/* What is left is freed with the link. */
+	ck_assert_int_eq(link_owe_cancel(lnk, id), 0);
+}
+END_TEST
+
 /* Submitted past a supervisor that came later and doesn't know it. */
 START_TEST(cancelled_past_the_bus)
 {
@@ -1141,6 +1206,8 @@ static Suite *execute_suite(void)
 	tcase_add_test(t, interrupted_by_another);
 	tcase_add_test(t, cancelled_while_the_bus_is_away);
 	tcase_add_test(t, cancelled_before_the_bus_answers);
+	tcase_add_loop_test(t, cancelled_while_held, 0, 2);
+	tcase_add_test(t, cancels_owed);
 	tcase_add_test(t, cancelled_past_the_bus);
 	tcase_add_loop_test(t, freed_any_time, 0, 6);
 	suite_add_tcase(s, t);

@@ -2,10 +2,13 @@
  * cancel.c - one cancellation, from the question to the answer.
  *
  * Asking twice does no harm, so when the bus breaks in between ComfyUI is
- * asked as well.
+ * asked as well. What ComfyUI doesn't have a supervisor that is away may hold,
+ * to post it when it is back: so it is waited for, for a while, and told even
+ * after we gave up waiting.
  */
 #include "workers/cancel.h"
 
+#include <ev.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,13 +20,20 @@ struct cancel {
 	uint64_t ask_id; /* on the bus, 0: none */
 	struct comfy_call *call;
 	bool holds_api;
+	bool denied; /* a supervisor said that it doesn't know the prompt */
+	struct link_watch bus; /* while a supervisor is waited for */
+	ev_timer patience;
 };
+
+static int cancel_by_bus(struct cancel *c, struct error *err);
 
 struct cancel *cancel_free(struct cancel *c)
 {
 	if (!c)
 		return NULL;
 	link_forget(c->link, c->ask_id);
+	link_watch_remove(c->link, &c->bus);
+	ev_timer_stop(link_loop(c->link), &c->patience);
 	if (c->call)
 		comfy_call_cancel(c->call);
 	if (c->holds_api)
@@ -45,21 +55,64 @@ static void cancel_end(struct cancel *c, const char *how,
 	cb(user, how, err);
 }
 
-static void on_history(void *user, const struct comfy_history *h)
+static void on_bus(void *user, bool up)
 {
 	struct cancel *c = user;
 	struct error err;
 
-	c->call = NULL;
-	if (h->r.outcome != COMFY_OK) {
-		cancel_end(c, NULL, &h->r.error);
-	} else if (json_is(h->entry, JSON_OBJECT)) {
-		cancel_end(c, "ended", NULL);
-	} else {
+	if (!up)
+		return;
+	link_watch_remove(c->link, &c->bus);
+	ev_timer_stop(link_loop(c->link), &c->patience);
+	if (cancel_by_bus(c, &err))
+		cancel_end(c, NULL, &err);
+}
+
+static void on_patience(struct ev_loop *loop, ev_timer *t, int revents)
+{
+	struct cancel *c = container_of(t, struct cancel, patience);
+	struct error err;
+
+	error_set(&err, ERR_UNREACHABLE,
+	          "ComfyUI does not have %s, but the supervisor may, which is "
+	          "away (%s): it is told to drop it if it is back before this "
+	          "session ends; else the prompt may still run",
+	          c->prompt_id, link_bus_error(c->link));
+	if (link_owe_cancel(c->link, c->prompt_id))
+		error_set_nomem(&err, "cancel");
+	cancel_end(c, NULL, &err);
+}
+
+/* In neither queue nor history of ComfyUI. */
+static void cancel_absent(struct cancel *c)
+{
+	struct error err;
+
+	if (c->denied || !link_had_bus(c->link)) {
 		error_set(&err, ERR_NOT_FOUND, "no such prompt: %s",
 		          c->prompt_id);
 		cancel_end(c, NULL, &err);
+		return;
 	}
+	if (link_on_bus(c->link)) {
+		on_bus(c, true);
+		return;
+	}
+	link_watch_add(c->link, &c->bus);
+	ev_timer_start(link_loop(c->link), &c->patience);
+}
+
+static void on_history(void *user, const struct comfy_history *h)
+{
+	struct cancel *c = user;
+
+	c->call = NULL;
+	if (h->r.outcome != COMFY_OK)
+		cancel_end(c, NULL, &h->r.error);
+	else if (json_is(h->entry, JSON_OBJECT))
+		cancel_end(c, "ended", NULL);
+	else
+		cancel_absent(c);
 }
 
 /* Neither pending nor running: it has ended, or it never was. */
@@ -140,6 +193,7 @@ static void on_answer(void *user, const struct incoming *in,
 	struct error bad = ERROR_NULL;
 
 	c->ask_id = 0;
+	c->denied = err && err->code == ERR_NOT_FOUND && in;
 	if (answer_leaves_http(c, in, err)) {
 		if (cancel_by_http(c, &bad))
 			cancel_end(c, NULL, &bad);
@@ -196,6 +250,10 @@ struct cancel *cancel_new(struct link *l, const char *prompt_id, cancel_cb *cb,
 	c->link = l;
 	c->cb = cb;
 	c->user = user;
+	c->bus = (struct link_watch){
+		.prompt_id = "", .on_bus = on_bus, .user = c};
+	ev_timer_init(&c->patience, on_patience,
+	              link_patience(l)->away_cancel_ms / 1e3, 0.);
 	c->prompt_id = strdup(prompt_id);
 	if (!c->prompt_id) {
 		error_set_nomem(err, "cancel");

@@ -292,9 +292,12 @@ static void on_blind_cancel(void *user, const char *how,
 	struct execute *e = user;
 
 	e->cancel = NULL;
-	execute_finish_cancelled(e, how ? "cancelled"
-	                                : "cancelled before it was known to "
-	                                  "ComfyUI");
+	if (err && link_owes_cancel(e->link, e->prompt_id))
+		execute_finish_cancelled(e, err->text);
+	else
+		execute_finish_cancelled(
+			e, how ? "cancelled"
+			       : "cancelled before it was known to ComfyUI");
 }
 
 static void execute_cancel_blindly(struct execute *e)
@@ -302,6 +305,7 @@ static void execute_cancel_blindly(struct execute *e)
 	struct error err;
 
 	execute_enter(e, EXECUTE_CANCEL);
+	cancel_free(e->cancel);
 	e->cancel = cancel_new(e->link, e->prompt_id, on_blind_cancel, e, &err);
 	if (!e->cancel)
 		execute_finish_cancelled(e, err.text);
@@ -378,6 +382,7 @@ static void execute_leave_bus(struct execute *e)
 	e->look_first = true;
 	e->lookups = 0;
 	e->on_bus = false;
+	e->cancel = cancel_free(e->cancel);
 	if (e->cancelled)
 		execute_cancel_blindly(e);
 	else
@@ -437,6 +442,10 @@ static void on_cancel(void *user, const char *how, const struct error *err)
 	struct execute *e = user;
 
 	e->cancel = NULL;
+	if (err && link_owes_cancel(e->link, e->prompt_id)) {
+		execute_finish_cancelled(e, err->text);
+		return;
+	}
 	if (err) {
 		/* Gone, or out of reach: the follow tells how it ends. */
 		if (err->code == ERR_NOT_FOUND)

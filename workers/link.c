@@ -222,6 +222,7 @@ static void on_attached(void *user, const struct incoming *in,
 		l->told_polling = false;
 		link_notice(l, "a supervisor answers again: no more polling");
 	}
+	link_pay_cancels(l);
 	link_tell_bus(l, true);
 }
 

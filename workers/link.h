@@ -107,6 +107,15 @@ uint64_t link_ask(struct link *l, enum op op, struct span params,
  * link_on_bus is false already and on_bus follows. */
 void link_forget(struct link *l, uint64_t id);
 
+#define LINK_OWED_MAX                                                          \
+	256 /* cancels owed; past that the oldest is forgotten                 \
+	     */
+
+/* The supervisor, which is away, may hold this prompt, and its user doesn't
+ * want it any more: it is told as soon as it is back. 0 or -ENOMEM. */
+int link_owe_cancel(struct link *l, const char *prompt_id);
+bool link_owes_cancel(const struct link *l, const char *prompt_id);
+
 /* Changes when another life of the supervisor is at the other end: seq of
  * events counts anew. "" before the first bus. */
 const char *link_epoch(const struct link *l);

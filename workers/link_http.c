@@ -6,16 +6,17 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "common/cleanup.h"
 #include "common/log.h"
 #include "workers/link_private.h"
 #include "workers/poller.h"
 
-#define POLL_PER_SESSION_MS                                                    \
-	50             /* N lone workers ask 20 times a second in all          \
-	                */
-#define POLL_JITTER 10 /* a tenth, either way: 1/10 */
-#define NOTICE_MAX  1400
+/* N lone workers ask 20 times a second in all. */
+#define POLL_PER_SESSION_MS 50
+#define POLL_JITTER         10 /* a tenth, either way: 1/10 */
+#define NOTICE_MAX          1400
 
 /* splitmix64 (public domain, Sebastiano Vigna): spreads polls, no secrets. */
 static uint64_t link_random(struct link *l)
@@ -258,6 +259,73 @@ bool link_claimed(const struct link *l, const char *prompt_id)
 	return map_get(&l->claims, prompt_id, strlen(prompt_id)) != NULL;
 }
 
+/* --- cancels that are owed ----------------------------------------------- */
+
+static void owed_drop(struct link *l, struct link_claimed *o)
+{
+	list_del(&o->node);
+	l->owed_count--;
+	free(o);
+}
+
+bool link_owes_cancel(const struct link *l, const char *prompt_id)
+{
+	struct list *it;
+
+	list_for_each (it, &l->owed) {
+		if (strcmp(list_entry(it, struct link_claimed, node)->id,
+		           prompt_id) == 0)
+			return true;
+	}
+	return false;
+}
+
+int link_owe_cancel(struct link *l, const char *prompt_id)
+{
+	size_t len = strlen(prompt_id);
+	struct link_claimed *o;
+
+	if (link_owes_cancel(l, prompt_id))
+		return 0;
+	o = malloc(sizeof(*o) + len + 1);
+	if (!o)
+		return -ENOMEM;
+	memcpy(o->id, prompt_id, len + 1);
+	list_append(&l->owed, &o->node);
+	if (++l->owed_count > LINK_OWED_MAX)
+		owed_drop(l, list_first(&l->owed, struct link_claimed, node));
+	return 0;
+}
+
+/* Whoever wanted it was answered long ago. */
+static void on_paid(void *user, const struct incoming *in,
+                    const struct error *err)
+{
+	if (err)
+		log_info("link", "a cancel that was owed: %s", err->text);
+}
+
+void link_pay_cancels(struct link *l)
+{
+	cleanup_buf struct buf b = BUF_INIT(4096);
+	struct list *it, *tmp;
+	struct link_claimed *o;
+	struct error err;
+
+	list_for_each_safe (it, tmp, &l->owed) {
+		o = list_entry(it, struct link_claimed, node);
+		buf_reset(&b);
+		(void)buf_puts(&b, "{\"prompt_id\":");
+		(void)buf_json_string(&b, o->id, strlen(o->id));
+		(void)buf_putc(&b, '}');
+		if (!buf_ok(&b) ||
+		    !link_ask(l, OP_CANCEL, span_make(b.data, b.len), 0,
+		              on_paid, NULL, &err))
+			log_warn("link", "a cancel that is owed can't be sent");
+		owed_drop(l, o);
+	}
+}
+
 void link_doubt_records(struct link *l)
 {
 	l->doubts_records = true;
@@ -325,6 +393,7 @@ void link_turn_done(struct link *l, struct link_turn *t)
 void link_http_init(struct link *l)
 {
 	list_init(&l->claimed);
+	list_init(&l->owed);
 	list_init(&l->turns);
 	ev_timer_init(&l->close_idle, on_close_idle, 0., 0.);
 	ev_timer_init(&l->turn, on_turn, 0., 0.);
@@ -332,11 +401,15 @@ void link_http_init(struct link *l)
 
 void link_http_deinit(struct link *l)
 {
+	struct list *it, *tmp;
+
 	link_http_drop(l);
 	ev_timer_stop(l->loop, &l->close_idle);
 	ev_timer_stop(l->loop, &l->turn);
 	while (!list_empty(&l->claimed))
 		claim_drop(l,
 		           list_first(&l->claimed, struct link_claimed, node));
+	list_for_each_safe (it, tmp, &l->owed)
+		owed_drop(l, list_entry(it, struct link_claimed, node));
 	map_deinit(&l->claims);
 }

@@ -70,6 +70,8 @@ struct link {
 	struct map claims;
 	struct list claimed; /* oldest first */
 	size_t claimed_count;
+	struct list owed; /* cancels: struct link_claimed, oldest first */
+	size_t owed_count;
 	void (*on_claim)(void *user);
 	void *on_claim_user;
 	struct list turns;
@@ -81,6 +83,8 @@ struct link {
 
 void link_http_init(struct link *l);
 void link_http_deinit(struct link *l);
+/* There is a bus again: asks for the cancels that are owed. */
+void link_pay_cancels(struct link *l);
 /* The supervisor told where ComfyUI is: connections made for another address
  * are not used any more. */
 void link_http_moved(struct link *l);

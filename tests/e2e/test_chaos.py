@@ -13,11 +13,8 @@ CHAOS = os.path.join(rig.ROOT, "tests", "chaos", "chaos.py")
 LIMIT_S = 280
 
 
-# Two faults that it found are still to be mended: a cancel that a crash of the
-# supervisor undoes, and requests that are not answered after a stopped
-# ComfyUI. Until then it is run on demand.
-@unittest.skipUnless(os.environ.get("CHAOS"), "on demand: CHAOS=1, or make chaos")
-class Chaos(unittest.TestCase):
+# In classes of their own, which run-e2e runs side by side.
+class Case(unittest.TestCase):
     def chaos(self, seed, seconds, *more):
         with tempfile.TemporaryDirectory(prefix="cmx-") as folder:
             log = os.path.join(folder, "log")
@@ -31,16 +28,22 @@ class Chaos(unittest.TestCase):
                 text = f.read()
         self.assertEqual(status, 0, text[-20000:])
 
+
+class Deaths(Case):
     def test_deaths(self):
         """Everything that can be killed is."""
         self.chaos(1, 12, "--only", "worker_kill,worker_fault,workers_kill,zygote_kill,"
                    "supervisor_kill,supervisor_usr2,restart_workers,sim_kill,sim_restart")
 
+
+class Link(Case):
     def test_link(self):
         """The way to ComfyUI, at its worst."""
         self.chaos(2, 12, "--only", "sim_deaf,sim_silent,sim_drop,sim_stop,post_cut,post_status,"
                    "reply_truncate,net_cut,net_half_open,net_freeze,net_refuse,worker_kill")
 
+
+class Any(Case):
     def test_any(self):
         """Everything, and never the same."""
         self.chaos(random.SystemRandom().randrange(1 << 31), 12)

@@ -371,6 +371,42 @@ class Supervisor(Case):
             run.completed()
         self.assertEqual(len(self.posts()), 2)
 
+    def held(self):
+        """Two runs that wait in a supervisor, which is killed; one ComfyUI has."""
+        self.begin(max_outstanding=1, allow_users="*")
+        runs = [self.start(sampler(steps=200, seed=i)) for i in range(3)]
+        wait_for(lambda: self.rig.status()["prompts"]["queued"] == 2, "two to wait")
+        posted = self.posts()
+        waiting = [r for r in runs if r.wait(lambda l: True, "a line")["prompt_id"] not in posted]
+        workers = [self.worker_of(r) for r in waiting]
+        self.end_daemon()
+        return waiting, workers
+
+    def test_cancelled_while_it_is_away(self):
+        """What a dead supervisor holds, ComfyUI doesn't know: whoever cancels
+        it isn't told that it is gone, when it may run later."""
+        waiting, _ = self.held()
+        for run in waiting:
+            os.kill(run.pid, signal.SIGINT)
+        for run in waiting:
+            self.assertIn("may still run", run.failed("cancelled", 3))
+
+    def test_cancelled_until_it_is_back(self):
+        """The supervisor comes back before the worker's patience ends."""
+        waiting, workers = self.held()
+        for run, worker in zip(waiting, workers):
+            os.kill(worker, signal.SIGSTOP)
+            os.kill(run.pid, signal.SIGINT)
+        try:
+            self.start_daemon(max_outstanding=1, allow_users="*")
+        finally:
+            for worker in workers:
+                os.kill(worker, signal.SIGCONT)
+        for run in waiting:
+            self.assertNotIn("may still run", run.failed("cancelled", 3))
+        wait_for(lambda: self.rig.status()["prompts"]["retained"] == 3, "all ends")
+        self.assertEqual(len(self.posts()), 1)
+
     def test_killed_again_and_again(self):
         """With prompts in every state, and workers that die as well."""
         self.begin(max_outstanding=2)
