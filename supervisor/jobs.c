@@ -10,6 +10,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "supervisor/supervisor.h"
+#include "supervisor/tell.h"
 
 static const char *const state_names[] = {
 	[JOB_RECEIVING] = "receiving",
@@ -22,6 +23,32 @@ STATIC_ASSERT_ARRAY_SIZE(state_names, JOB_STATE_COUNT);
 const char *job_state_name(enum job_state s)
 {
 	return state_names[s];
+}
+
+void job_to_json(const struct job *job, struct buf *out)
+{
+	(void)buf_printf(out,
+	                 "\"job\":\"%s\",\"kind\":\"%s\",\"state\":\"%s\","
+	                 "\"uid\":%u,\"total\":%lld,\"completed\":%lld,"
+	                 "\"failed\":%lld,\"fraction\":%.4f,"
+	                 "\"created_at\":%lld",
+	                 job->id, job->kind, state_names[job->state],
+	                 (unsigned)job->uid, (long long)job->total,
+	                 (long long)job->completed, (long long)job->failed,
+	                 job->fraction, (long long)job->created_at);
+	if (job->ended_at > 0)
+		(void)buf_printf(out, ",\"ended_at\":%lld",
+		                 (long long)job->ended_at);
+}
+
+/* What has ended is done, whatever its worker has told. */
+static void job_count_ended(struct job *job)
+{
+	double done =
+		(double)(job->completed + job->failed) / (double)job->total;
+
+	if (done > job->fraction)
+		job->fraction = done;
 }
 
 static bool is_active(const struct job *job)
@@ -42,6 +69,7 @@ static void job_uncount(struct jobs *j, struct job *job)
 static void job_free(struct jobs *j, struct job *job)
 {
 	job_uncount(j, job);
+	subject_clear(&job->subject);
 	list_del(&job->link);
 	if (job->session)
 		job->session->job = NULL;
@@ -66,6 +94,10 @@ static int job_enter(struct jobs *j, struct job *job, enum job_state state,
 		job->ended_at = now_ms;
 		job_uncount(j, job);
 	}
+	tell_job(j->sv, job);
+	/* Nothing is told any more. */
+	if (state == JOB_OVER)
+		subject_clear(&job->subject);
 	return 0;
 }
 
@@ -198,6 +230,8 @@ static struct job *job_new(struct jobs *j, const struct store_job *s)
 	job->failed = s->failed;
 	job->created_at = s->created_at;
 	job->ended_at = s->ended_at;
+	subject_init(&job->subject);
+	job_count_ended(job);
 	list_append(&j->all, &job->link);
 	j->active += is_active(job);
 	return job;
@@ -298,9 +332,21 @@ int jobs_result(struct jobs *j, struct job *job, int64_t index, bool ok,
 	if (store_item_result(j->sv->store, job->row, index, ok, result, &fresh,
 	                      err))
 		return -1;
-	if (fresh)
-		*(ok ? &job->completed : &job->failed) += 1;
+	if (!fresh)
+		return 0;
+	*(ok ? &job->completed : &job->failed) += 1;
+	job_count_ended(job);
+	tell_job(j->sv, job);
 	return 0;
+}
+
+void jobs_progress(struct jobs *j, struct job *job, double fraction)
+{
+	/* Written so that NaN changes nothing. */
+	if (!(fraction > job->fraction))
+		return;
+	job->fraction = fraction < 1 ? fraction : 1;
+	tell_job(j->sv, job);
 }
 
 int jobs_end(struct jobs *j, struct job *job, struct error *err)

@@ -13,14 +13,18 @@
 #include <ev.h>
 
 #include "common/list.h"
+#include "common/uuid.h"
 #include "supervisor/store_jobs.h"
+#include "supervisor/subscription.h"
 
 struct peer;
 struct session;
 struct supervisor;
 struct tenant;
 
-#define JOBS_ID_MAX    24           /* bytes of a job's id, with its NUL */
+/* Bytes of a job's id with its NUL: as a prompt's, so that a client's queue
+ * folds the events of either. */
+#define JOBS_ID_MAX    (UUID_LEN + 1)
 #define JOBS_KEPT_MAX  100          /* over, of one uid; the oldest goes */
 #define JOBS_BYTES_MAX (256u << 20) /* of the items of one job */
 #define JOBS_WORKERS   16 /* jobs worked on at a time; the others wait */
@@ -35,6 +39,8 @@ struct job {
 	const char *kind;      /* static */
 	enum job_state state;
 	int64_t total, added, bytes, completed, failed;
+	double fraction;              /* of the whole, never runs backwards */
+	struct subject subject;       /* who is told of changes */
 	int64_t created_at, ended_at; /* epoch ms; 0: not */
 	struct peer *receiving;       /* who sends its items */
 	struct session *session;      /* of its worker; NULL: none */
@@ -70,6 +76,7 @@ int jobs_start(struct jobs *j, struct job *job, struct error *err);
 int jobs_cancel(struct jobs *j, struct job *job, struct error *err);
 
 /* From the job's worker. */
+void jobs_progress(struct jobs *j, struct job *job, double fraction);
 int jobs_result(struct jobs *j, struct job *job, int64_t index, bool ok,
                 struct span result, struct error *err);
 int jobs_end(struct jobs *j, struct job *job, struct error *err);
@@ -80,5 +87,7 @@ void jobs_peer_gone(struct jobs *j, const struct peer *p);
 void jobs_session_gone(struct jobs *j, struct session *s);
 
 const char *job_state_name(enum job_state s);
+/* Appends the members of its state, as op jobs tells them. */
+void job_to_json(const struct job *job, struct buf *out);
 
 #endif

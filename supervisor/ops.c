@@ -407,6 +407,48 @@ static int subscribe_one(struct supervisor *sv, struct peer *peer,
 	return 0;
 }
 
+static struct job *named_job(struct supervisor *sv, struct peer *peer,
+                             const struct request *req, struct error *err)
+{
+	cleanup_free char *id =
+		json_string_dup(request_field(req, "job"), JOBS_ID_MAX);
+
+	return jobs_find(&sv->jobs, peer, id ? id : "", err);
+}
+
+static int subscribe_job(struct supervisor *sv, struct peer *peer,
+                         const struct request *req, struct error *err)
+{
+	struct job *job = named_job(sv, peer, req, err);
+	int r = 0;
+
+	if (!job)
+		return -1;
+	if (job->state != JOB_OVER) {
+		if (check_subscriptions(peer, &job->subject, err) < 0)
+			return -1;
+		r = subscription_add(&job->subject, &peer->subscriber);
+	}
+	if (r != 0)
+		return too_many(r, err);
+	reply_count(peer, req, 0);
+	(void)tell_job_state(sv, peer, job->id);
+	return 0;
+}
+
+static int unsubscribe_job(struct supervisor *sv, struct peer *peer,
+                           const struct request *req, struct error *err)
+{
+	struct job *job = named_job(sv, peer, req, err);
+
+	if (!job)
+		return -1;
+	(void)subscription_remove(&job->subject, &peer->subscriber);
+	client_queue_unwant(&peer->queue, job->id);
+	peer_reply(peer, req->id, SPAN_NULL);
+	return 0;
+}
+
 /* The snapshots of a tenant's prompts, or (tenant NULL) their number. */
 static size_t snapshots_of(struct supervisor *sv, struct peer *peer,
                            struct tenant *tenant, bool send)
@@ -448,6 +490,8 @@ static int op_subscribe(struct supervisor *sv, struct peer *peer,
 	size_t n;
 	int r;
 
+	if (!json_is(request_field(req, "job"), JSON_NONE))
+		return subscribe_job(sv, peer, req, err);
 	if (!json_is(request_field(req, "prompt_id"), JSON_NONE))
 		return subscribe_one(sv, peer, req, err);
 	n = visible(sv, peer, false);
@@ -472,6 +516,8 @@ static int op_unsubscribe(struct supervisor *sv, struct peer *peer,
 	char id[UUID_LEN + 1];
 	struct prompt *p;
 
+	if (!json_is(request_field(req, "job"), JSON_NONE))
+		return unsubscribe_job(sv, peer, req, err);
 	if (json_is(request_field(req, "prompt_id"), JSON_NONE)) {
 		subscriber_clear(&peer->subscriber);
 		client_queue_forget_due(&peer->queue);
@@ -567,6 +613,7 @@ static op_handler *const handlers[] = {
 	[OP_JOB_ITEM] = ops_job_item,
 	[OP_JOB_INTENT] = ops_job_intent,
 	[OP_JOB_RESULT] = ops_job_result,
+	[OP_JOB_PROGRESS] = ops_job_progress,
 	[OP_JOB_END] = ops_job_end,
 	[OP_PING] = op_ping,
 };

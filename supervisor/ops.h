@@ -26,7 +26,7 @@ op_handler ops_progress, ops_queue, ops_history, ops_status,
 /* ops_jobs.c */
 op_handler ops_job_create, ops_job_add, ops_job_start, ops_jobs, ops_job,
 	ops_job_cancel, ops_job_take, ops_job_item, ops_job_intent,
-	ops_job_result, ops_job_end;
+	ops_job_result, ops_job_progress, ops_job_end;
 
 /* Answers with what was built in `out`, which is freed; -1 with `err` set if
  * the building failed, the request is not answered then. */

@@ -9,6 +9,7 @@
 #include "common/cleanup.h"
 #include "common/workflow.h"
 #include "supervisor/ops.h"
+#include "supervisor/tell.h"
 
 #define LABEL_MAX 1024
 
@@ -102,22 +103,6 @@ int ops_job_start(struct supervisor *sv, struct peer *peer,
 	return 0;
 }
 
-static void put_job(const struct job *job, struct buf *out)
-{
-	put_string(out, "job", job->id);
-	put_string(out, "kind", job->kind);
-	put_string(out, "state", job_state_name(job->state));
-	(void)buf_printf(out,
-	                 ",\"uid\":%u,\"total\":%lld,\"completed\":%lld,"
-	                 "\"failed\":%lld,\"created_at\":%lld",
-	                 (unsigned)job->uid, (long long)job->total,
-	                 (long long)job->completed, (long long)job->failed,
-	                 (long long)job->created_at);
-	if (job->ended_at > 0)
-		(void)buf_printf(out, ",\"ended_at\":%lld",
-		                 (long long)job->ended_at);
-}
-
 int ops_jobs(struct supervisor *sv, struct peer *peer,
              const struct request *req, struct error *err)
 {
@@ -132,7 +117,7 @@ int ops_jobs(struct supervisor *sv, struct peer *peer,
 		if (!may_see(peer->creds.uid, peer->is_operator, job->uid))
 			continue;
 		(void)buf_puts(&out, first ? "{" : ",{");
-		put_job(job, &out);
+		job_to_json(job, &out);
 		(void)buf_putc(&out, '}');
 		first = false;
 	}
@@ -200,7 +185,7 @@ int ops_job(struct supervisor *sv, struct peer *peer, const struct request *req,
 	if (!job)
 		return -1;
 	(void)buf_putc(&out, '{');
-	put_job(job, &out);
+	job_to_json(job, &out);
 	if (put_items(sv, job, integer(req, "from", 0), &t, err)) {
 		buf_deinit(&out);
 		return -1;
@@ -285,6 +270,7 @@ int ops_job_intent(struct supervisor *sv, struct peer *peer,
 	    store_item_intent(sv->store, job->row, integer(req, "index", -1),
 	                      id, integer(req, "resubmits", 0), err))
 		return -1;
+	tell_job(sv, job);
 	peer_reply(peer, req->id, SPAN_NULL);
 	return 0;
 }
@@ -300,6 +286,22 @@ int ops_job_result(struct supervisor *sv, struct peer *peer,
 	                json_string_eq(json_get(result, "status"), "completed"),
 	                result.text, err))
 		return -1;
+	peer_reply(peer, req->id, SPAN_NULL);
+	return 0;
+}
+
+int ops_job_progress(struct supervisor *sv, struct peer *peer,
+                     const struct request *req, struct error *err)
+{
+	struct job *job = own(peer, err);
+	double fraction;
+
+	if (!job)
+		return -1;
+	if (!json_double(request_field(req, "fraction"), &fraction))
+		return error_set(err, ERR_INVALID,
+		                 "\"fraction\" must be a number");
+	jobs_progress(&sv->jobs, job, fraction);
 	peer_reply(peer, req->id, SPAN_NULL);
 	return 0;
 }

@@ -174,6 +174,9 @@ bool tell_snapshot(struct supervisor *sv, struct peer *peer, const char *id,
 	bool found = false;
 	int n;
 
+	/* No prompt is called so. */
+	if (id[0] == 'j')
+		return tell_job_state(sv, peer, id);
 	s.line = (struct event_line){.event = EVENT_SNAPSHOT,
 	                             .t_ms = clock_epoch_ms()};
 	if (missed > 0) {
@@ -244,6 +247,49 @@ int tell_release(struct supervisor *sv, struct wait *w)
 	for (size_t i = 0; i < w->held_count; i++)
 		peer_send(w->peer, w->held[i]);
 	return 0;
+}
+
+/* --- jobs ----------------------------------------------------------------- */
+
+static struct frame *build_job(struct supervisor *sv, const struct job *job)
+{
+	struct event_line line = {.event = EVENT_JOB, .t_ms = clock_epoch_ms()};
+
+	scratch_reset(&sv->data);
+	(void)buf_putc(&sv->data, '{');
+	job_to_json(job, &sv->data);
+	(void)buf_putc(&sv->data, '}');
+	if (!buf_ok(&sv->data))
+		return NULL;
+	line.data = text_of(&sv->data);
+	return build(sv, &line);
+}
+
+void tell_job(struct supervisor *sv, struct job *job)
+{
+	struct delivery d = {.sv = sv, .fold = FOLD_STEP, .prompt_id = job->id};
+
+	if (!subject_watched(&job->subject))
+		return;
+	d.frame = build_job(sv, job);
+	if (!d.frame)
+		return;
+	sv->counters.lines++;
+	sv->event_stamp++;
+	subject_tell(&job->subject, sv->event_stamp, deliver, &d);
+	frame_unref(d.frame);
+}
+
+bool tell_job_state(struct supervisor *sv, struct peer *peer, const char *id)
+{
+	struct error err = ERROR_NULL;
+	const struct job *job = jobs_find(&sv->jobs, peer, id, &err);
+	struct frame *f = job ? build_job(sv, job) : NULL;
+
+	if (f)
+		peer_send(peer, f);
+	frame_unref(f);
+	return job != NULL;
 }
 
 /* --- the link ------------------------------------------------------------- */

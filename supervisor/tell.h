@@ -26,6 +26,10 @@ int tell_release(struct supervisor *sv, struct wait *w);
 /* The snapshot now if the client takes it, else as soon as it does. */
 void tell_snapshot_soon(struct supervisor *sv, struct peer *peer,
                         const char *id);
+/* A job's state, to those who subscribed to it. */
+void tell_job(struct supervisor *sv, struct job *job);
+/* The same to one client, now. False if there is no such job (any more). */
+bool tell_job_state(struct supervisor *sv, struct peer *peer, const char *id);
 /* Of the link, to every client with a subscription. */
 void tell_upstream(struct supervisor *sv);
 

@@ -22,6 +22,7 @@
 #include "workers/chain.h"
 
 #define PARAMS_MAX   (15u << 20)
+#define TELL_S       0.25  /* between two words on how far the whole is */
 #define ASK_MS       60000 /* for the supervisor's answer */
 #define RESULT_BYTES (12u << 20)
 
@@ -45,7 +46,9 @@ struct job_worker {
 	size_t next_step;
 	struct batch *batch;
 	struct chain *chain;
-	size_t storing; /* results that are not acknowledged */
+	size_t storing;        /* results that are not acknowledged */
+	double fraction, told; /* of the whole */
+	ev_timer tell;
 	int status;
 };
 
@@ -178,6 +181,44 @@ static void job_done(struct job_worker *w)
 		job_end(w);
 }
 
+/* --- how far it is -------------------------------------------------------- */
+
+/* Only said: whoever looks at the job sees its ends in any case. */
+static void on_progress_taken(struct job_worker *w, size_t index,
+                              struct json result, const struct error *err)
+{
+	if (err)
+		log_debug("job", "progress: %s", err->text);
+}
+
+static void job_tell(struct job_worker *w)
+{
+	cleanup_buf struct buf params = BUF_INIT(64);
+
+	w->told = w->fraction;
+	(void)buf_printf(&params, "{\"fraction\":%.4f}", w->told);
+	job_ask(w, OP_JOB_PROGRESS, &params, 0, on_progress_taken);
+	ev_timer_set(&w->tell, TELL_S, 0.);
+	ev_timer_start(w->loop, &w->tell);
+}
+
+static void on_tell(struct ev_loop *loop, ev_timer *t, int revents)
+{
+	struct job_worker *w = container_of(t, struct job_worker, tell);
+
+	if (w->fraction > w->told)
+		job_tell(w);
+}
+
+static void on_fraction(void *user, double fraction)
+{
+	struct job_worker *w = user;
+
+	w->fraction = fraction;
+	if (fraction > w->told && !ev_is_active(&w->tell))
+		job_tell(w);
+}
+
 /* --- intents ------------------------------------------------------------- */
 
 static void on_intended(struct job_worker *w, size_t index, struct json result,
@@ -251,6 +292,11 @@ static void on_item(void *user, const struct batch_result *r)
 	job_store_bounded(user, &bare, &b);
 }
 
+static void on_plan(void *user, const struct batch_plan *plan)
+{
+	on_fraction(user, batch_plan_fraction(plan));
+}
+
 static void on_batch_done(void *user, const struct batch_plan *plan)
 {
 	struct job_worker *w = user;
@@ -263,6 +309,7 @@ static const struct batch_handlers batch_handlers = {
 	.on_want = on_want,
 	.on_intent = on_intent,
 	.on_item = on_item,
+	.on_progress = on_plan,
 	.on_done = on_batch_done,
 };
 
@@ -317,6 +364,7 @@ static void on_chain_done(void *user, size_t failed)
 static const struct chain_handlers chain_handlers = {
 	.on_intent = on_step_intent,
 	.on_step = on_step,
+	.on_progress = on_fraction,
 	.on_done = on_chain_done,
 };
 
@@ -552,6 +600,7 @@ static int job_open(struct job_worker *w, const struct worker_start *start,
 
 static void job_close(struct job_worker *w)
 {
+	ev_timer_stop(w->loop, &w->tell);
 	w->batch = batch_free(w->batch);
 	w->chain = chain_free(w->chain);
 	if (w->link) {
@@ -574,6 +623,7 @@ int job_worker_run(const struct worker_start *start)
 	(void)close(start->session_fd);
 	(void)signal(SIGPIPE, SIG_IGN);
 	buf_init(&w.steps, PARAMS_MAX);
+	ev_timer_init(&w.tell, on_tell, 0., 0.);
 	w.loop = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOENV);
 	if (!w.loop) {
 		log_error("job", "no event loop");

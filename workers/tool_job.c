@@ -127,6 +127,7 @@ static void put_job(struct json job, bool results, struct buf *out)
 	tool_put_member(out, "total", json_get(job, "total"));
 	tool_put_member(out, "completed", json_get(job, "completed"));
 	tool_put_member(out, "failed", json_get(job, "failed"));
+	tool_put_member(out, "fraction", json_get(job, "fraction"));
 	if (results)
 		put_results(json_get(job, "items"), true, out);
 }
@@ -206,6 +207,7 @@ static void work_tell(struct tool_work *w, struct json job)
 {
 	int64_t done = number(job, "completed") + number(job, "failed");
 	int64_t total = number(job, "total"), failed = number(job, "failed");
+	double fraction = 0;
 	char text[128];
 	int n = snprintf(text, sizeof(text), "%" PRId64 " of %" PRId64 " done",
 	                 done, total);
@@ -213,8 +215,8 @@ static void work_tell(struct tool_work *w, struct json job)
 	if (failed > 0 && n > 0 && (size_t)n < sizeof(text))
 		(void)snprintf(text + n, sizeof(text) - (size_t)n,
 		               ", %" PRId64 " of them failed", failed);
-	tool_progress(w->call, total > 0 ? (double)done / (double)total : 0,
-	              text, total > 0 && done == total);
+	(void)json_double(json_get(job, "fraction"), &fraction);
+	tool_progress(w->call, fraction, text, total > 0 && done == total);
 }
 
 static void on_looked(void *user, const struct incoming *in,

@@ -57,14 +57,67 @@ class Detached(JobCase):
 
     def test_attach_while_it_runs_and_leave(self):
         self.sim_and_daemon()
-        self.rig.write("w.json", make(steps=20, step_ms=50))
-        job = self.detach("batch", "w.json", "--sweep", "3.seed=1..3")
+        self.rig.write("w.json", make(steps=30, step_ms=50))
+        job = self.detach("batch", "w.json", "--sweep", "3.seed=1..3", "--concurrency", "1")
         attached = self.spawn("attach", job, "--json")
         self.assertEqual(json.loads(self.rig.read_line(attached.stdout, "progress"))["event"], "progress")
+        self.middle(lambda: json.loads(self.rig.read_line(attached.stdout, "progress")).get("fraction", 1), 3)
+        self.middle(lambda: self.job(job)["fraction"], 3)
+        table = self.rig.run("jobs", check=0).stdout.splitlines()
+        self.assertEqual(table[0].split()[-1], "%")
+        self.assertIn(int(table[1].split()[-1]), range(1, 100))
         attached.send_signal(signal.SIGINT)
         self.end(attached, 3)
         self.attach(job)
         self.assertEqual(len(self.executed()), 3)
+
+    def middle(self, look, items):
+        """Waits until what it tells is between the ends of workflows."""
+        def between():
+            part = look() * items
+            return abs(part - round(part)) > 0.01
+        wait_for(between, "progress")
+
+    def test_events_of_a_job(self):
+        """The state first, then what changes, never backwards, and an end."""
+        self.sim_and_daemon()
+        c = Client(self.rig.socket)
+        self.addCleanup(c.close)
+        self.rig.write("w.json", make(steps=30, step_ms=30))
+        job = self.detach("batch", "w.json", "--sweep", "3.seed=1..2", "--concurrency", "1")
+        other = self.detach("batch", "w.json", "--set", "3.seed=9")
+        c.ask("subscribe", job=job)
+        c.wait(lambda e: e["data"]["state"] == "over", "the end")
+        told = [e["data"] for e in c.events]
+        self.assertEqual({e["event"] for e in c.events}, {"job"})
+        self.assertEqual({t["job"] for t in told}, {job})
+        fractions = [t["fraction"] for t in told]
+        self.assertEqual(fractions, sorted(fractions))
+        self.assertEqual(fractions[-1], 1)
+        # By far more than the two workflows.
+        self.assertGreater(len({f for f in fractions if 0 < f < 0.5}), 1, fractions)
+        self.assertEqual([told[-1][k] for k in ("completed", "failed")], [2, 0])
+        self.over(other)
+        c.ask("ping")
+        self.assertEqual(len(c.events), len(told))
+        # One that is over tells so, once.
+        c.ask("subscribe", job=job)
+        c.wait(lambda e: e["event"] == "job", "the state", start=len(told))
+        self.assertEqual(c.refused("subscribe", job="j999")["type"], "not_found")
+        self.assertEqual(c.refused("unsubscribe", job="j999")["type"], "not_found")
+
+    def test_events_of_a_job_end_when_unsubscribed(self):
+        self.sim_and_daemon()
+        c = Client(self.rig.socket)
+        self.addCleanup(c.close)
+        self.rig.write("w.json", make(steps=10, step_ms=20))
+        job = self.detach("batch", "w.json")
+        c.ask("subscribe", job=job)
+        c.ask("unsubscribe", job=job)
+        told = len(c.events)
+        self.over(job)
+        c.ask("ping")
+        self.assertEqual(len(c.events), told)
 
     def test_cancel(self):
         self.sim_and_daemon()

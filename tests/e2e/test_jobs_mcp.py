@@ -42,6 +42,22 @@ class Jobs(unittest.TestCase):
         self.assertEqual(len(self.executed()), 3)
         self.assertIn("18446744073709551615", json.dumps([f for f in self.rig.journal() if f["fact"] == "post"]))
 
+    def test_progress_is_of_all_nodes(self):
+        """One rising scale for the whole: of three workflows it tells more than
+        the thirds, and the same to whoever waits later."""
+        t = self.tools()
+        call = t.start("execute_batch", token="b", concurrency=1, timeout_ms=60000,
+                       workflows=[sampler(steps=30, step_ms=40, seed=i) for i in range(3)])
+        t.end_of(call, "execute_batch")
+        told = [p["progress"] for p in t.client.progress("b")]
+        self.assertEqual(told, sorted(set(told)))
+        self.assertGreater(len([p for p in told if 0.02 < p < 0.31]), 1, told)
+        slow = t.good("execute_batch", workflows=[sampler(steps=100, step_ms=30)], timeout_ms=900)
+        self.assertTrue(0 < slow["fraction"] < 1, slow)
+        look = t.good("get_execution_progress", prompt_id=slow["job_id"])
+        self.assertTrue(slow["fraction"] <= look["fraction"] < 1, look)
+        self.assertEqual(t.good("wait_for_execution", prompt_id=slow["job_id"], timeout_ms=60000)["fraction"], 1)
+
     def test_a_failure_spares_the_others(self):
         t = self.tools()
         out = t.good("execute_batch", workflows=[sampler(), failing(), "no JSON"])

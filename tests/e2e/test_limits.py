@@ -246,6 +246,26 @@ class Limits(TenantCase):
             self.assertGreater(sum(e["data"]["missed"] for e in c.events
                                    if e["event"] == "snapshot" and "data" in e), 0)
 
+    def test_the_end_of_a_job_reaches_one_that_was_behind(self):
+        """What he missed of a job is told as its state."""
+        sim, d, ann, _ = self.service(config={"client_queue_kb": 64})
+        sim.fault("pause")
+        c, deaf = ann.client(), ann.client()
+        job = c.ask("job_create", kind="batch", total=1)["job"]
+        c.ask("job_add", job=job, index=0, item=sampler())
+        c.ask("job_start", job=job)
+
+        def prompt():
+            return c.ask("job", job=job)["items"][0].get("prompt_id")
+        d.until(lambda: prompt() and c.ask("queue")["running"] + c.ask("queue")["pending"], "its prompt")
+        deaf.ask("subscribe", job=job)
+        deaf.ask("subscribe", prompt_id=prompt())
+        emit(sim, d, [prompt()], 4000)
+        d.until(lambda: d.counter("missed") > 0, "the bound")
+        sim.fault("resume")
+        d.until(lambda: c.ask("job", job=job)["state"] == "over", "the end")
+        deaf.wait(lambda e: e["event"] == "job" and e["data"]["state"] == "over", "the end")
+
     def test_few_descriptors(self):
         """Tenants are turned away before operators are, and nobody inside is
         harmed."""

@@ -215,10 +215,15 @@ class Isolation(TenantCase):
     def try_ping(self, c):
         self.unseen(json.dumps(c.ask("ping")))
 
+    @staticmethod
+    def both(*attempts):
+        return lambda c: [attempt(c) for attempt in attempts]
+
     def socket_attempts(self):
         return {
             "hello": self.try_hello, "attach": self.try_attach, "submit": self.try_submit,
-            "subscribe": self.try_subscribe, "unsubscribe": self.try_prompt("unsubscribe"),
+            "subscribe": self.both(self.try_subscribe, self.try_job("subscribe")),
+            "unsubscribe": self.both(self.try_prompt("unsubscribe"), self.try_job("unsubscribe")),
             "progress": self.try_prompt("progress"), "cancel": self.try_prompt("cancel"),
             "queue": self.try_lists, "history": self.try_lists, "status": self.try_lists,
             "reconnect": lambda c: self.denied(c, "reconnect"),
@@ -235,6 +240,7 @@ class Isolation(TenantCase):
             "job_item": self.try_job("job_item", index=0),
             "job_intent": self.try_job("job_intent", index=0, prompt_id=str(uuid.uuid4())),
             "job_result": self.try_job("job_result", index=0, result={}),
+            "job_progress": self.try_job("job_progress", fraction=0.5),
         }
 
     def test_every_op(self):

@@ -21,7 +21,8 @@
 
 #define OPTIONS_BYTES 1024
 #define REPLY_BYTES   LINE_MAX_BYTES
-#define POLL_S        0.5 /* between two looks at a job that works */
+#define LOOK_S        0.2 /* between two looks at a job that works, at least */
+#define RETRY_S       0.5 /* for a supervisor that is restarting */
 
 /* --- handing over --------------------------------------------------------- */
 
@@ -163,8 +164,8 @@ static int print_jobs(const struct cli *cli, struct json result)
 {
 	struct json_iter it;
 	struct json j;
-	int r = cli_printf("%-8s %-6s %-11s %7s %7s %7s\n", "JOB", "KIND",
-	                   "STATE", "TOTAL", "DONE", "FAILED");
+	int r = cli_printf("%-8s %-6s %-11s %7s %7s %7s %4s\n", "JOB", "KIND",
+	                   "STATE", "TOTAL", "DONE", "FAILED", "%");
 
 	json_iter_init(&it, json_get(result, "jobs"));
 	while (r == 0 && json_iter_next(&it, NULL, &j)) {
@@ -172,14 +173,17 @@ static int print_jobs(const struct cli *cli, struct json result)
 		struct span kind = json_raw_string(json_get(j, "kind"));
 		struct span state = json_raw_string(json_get(j, "state"));
 		int64_t total = 0, done = 0, failed = 0;
+		double fraction = 0;
 
+		(void)json_double(json_get(j, "fraction"), &fraction);
 		(void)json_int64(json_get(j, "total"), &total);
 		(void)json_int64(json_get(j, "completed"), &done);
 		(void)json_int64(json_get(j, "failed"), &failed);
 		r = cli_printf("%-8.*s %-6.*s %-11.*s %7" PRId64 " %7" PRId64
-		               " %7" PRId64 "\n",
+		               " %7" PRId64 " %4d\n",
 		               (int)job.n, job.p, (int)kind.n, kind.p,
-		               (int)state.n, state.p, total, done, failed);
+		               (int)state.n, state.p, total, done, failed,
+		               (int)(fraction * 100));
 	}
 	return r;
 }
@@ -223,8 +227,9 @@ struct attach {
 	char **labels, **results;
 	bool *started, *seen;
 	size_t total;
-	ev_timer poll;
-	bool over;
+	ev_timer look; /* due; no look is while nothing changes */
+	ev_tstamp looked;
+	bool over, lost; /* lost: the connection, another is due */
 };
 
 static const char *label_of(void *user, size_t index)
@@ -318,6 +323,47 @@ static int attach_ask(struct attach *a, int64_t from, struct buf *reply,
 	                reply, result, err);
 }
 
+static void attach_wake(struct attach *a, double wait_s)
+{
+	if (ev_is_active(&a->look))
+		return;
+	ev_timer_set(&a->look, wait_s > 0 ? wait_s : 0., 0.);
+	ev_timer_start(a->job.loop, &a->look);
+}
+
+static void on_event(void *user, const struct incoming *ev)
+{
+	struct attach *a = user;
+	double fraction;
+
+	if (!ev) {
+		a->lost = true;
+		attach_wake(a, RETRY_S);
+		return;
+	}
+	if (ev->event != EVENT_JOB)
+		return;
+	if (json_double(json_get(ev->data, "fraction"), &fraction))
+		job_view_fraction(&a->job.view, fraction);
+	attach_wake(a, a->looked + LOOK_S - ev_time());
+}
+
+/* The supervisor tells when there is something to look at. */
+static int attach_subscribe(struct attach *a, struct error *err)
+{
+	cleanup_buf struct buf params = BUF_INIT(OPTIONS_BYTES);
+	cleanup_buf struct buf reply = BUF_INIT(REPLY_BYTES);
+	struct json result;
+
+	talk_listen(a->talk, a->job.loop, on_event, a);
+	(void)buf_putc(&params, '{');
+	ask_param(&params, "job", a->job.cli->argv[0]);
+	(void)buf_putc(&params, '}');
+	return talk_ask(a->talk, OP_SUBSCRIBE,
+	                span_make(params.data, params.len), &reply, &result,
+	                err);
+}
+
 /* From the first that was not seen to end. */
 static int attach_look(struct attach *a, struct error *err)
 {
@@ -341,30 +387,29 @@ static int attach_look(struct attach *a, struct error *err)
 	}
 }
 
-static void on_poll(struct ev_loop *loop, ev_timer *w, int revents)
+/* It may be restarting; the job waits for that as we do. */
+static int attach_again(struct attach *a, struct error *err)
 {
-	struct attach *a = container_of(w, struct attach, poll);
-	struct error err = ERROR_NULL;
+	a->lost = false;
+	(void)talk_close(a->talk);
+	a->talk = talk_open(a->job.cli, err);
+	return a->talk ? attach_subscribe(a, err) : -1;
+}
 
-	if (a->over) {
-		ev_timer_stop(loop, w);
-		return;
-	}
-	if (attach_look(a, &err) == 0) {
+static void on_look(struct ev_loop *loop, ev_timer *w, int revents)
+{
+	struct attach *a = container_of(w, struct attach, look);
+	struct error err = ERROR_NULL;
+	int r = a->lost ? attach_again(a, &err) : 0;
+
+	if (r == 0)
+		r = attach_look(a, &err);
+	a->looked = ev_time();
+	if (r == 0) {
 		attach_try_end(a);
-		return;
-	}
-	if (err.code != ERR_UNREACHABLE) {
+	} else if (!a->lost) {
 		job_view_note(&a->job.view, "%s", err.text);
 		job_end(&a->job, cli_exit_of(err.code));
-		return;
-	}
-	/* It may be restarting; the job waits for that as we do. */
-	(void)talk_close(a->talk);
-	a->talk = talk_open(a->job.cli, &err);
-	if (!a->talk) {
-		job_view_note(&a->job.view, "%s", err.text);
-		job_end(&a->job, EXIT_UNREACHABLE);
 	}
 }
 
@@ -403,12 +448,15 @@ static int attach_open(struct attach *a, struct cli *cli, struct error *err)
 	if (job_view_init(&a->job.view, a->job.loop, cli, "workflow", a->total,
 	                  label_of, a, err))
 		return -1;
-	return job_open(&a->job, cli->download ? "batch" : NULL, err);
+	attach_wake(a, 0);
+	return job_open(&a->job, cli->download ? "batch" : NULL, err)
+	               ? -1
+	               : attach_subscribe(a, err);
 }
 
 static void attach_close(struct attach *a)
 {
-	ev_timer_stop(a->job.loop, &a->poll);
+	ev_timer_stop(a->job.loop, &a->look);
 	job_close(&a->job);
 	a->fetch = job_fetch_free(a->fetch);
 	(void)talk_close(a->talk);
@@ -436,11 +484,10 @@ int cmd_attach(struct cli *cli)
 		(void)error_set(&err, ERR_SYSTEM, "no event loop");
 		return cli_fail(&err);
 	}
-	ev_timer_init(&a.poll, on_poll, 0., POLL_S);
+	ev_timer_init(&a.look, on_look, 0., 0.);
 	if (attach_open(&a, cli, &err)) {
 		status = cli_fail(&err);
 	} else {
-		ev_timer_start(a.job.loop, &a.poll);
 		job_run(&a.job);
 		job_view_finish(&a.job.view);
 		status = a.job.status;

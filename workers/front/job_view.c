@@ -37,6 +37,8 @@ static double view_fraction(struct job_view *v)
 {
 	double done = (double)(v->completed + v->failed);
 
+	if (v->fraction_told)
+		return v->fraction;
 	for (size_t i = 0; i < v->count; i++)
 		done += item_fraction(&v->items[i]);
 	done /= (double)v->count;
@@ -368,6 +370,15 @@ void job_view_news(struct job_view *v, size_t index, struct json line)
 	if (it->executing_ms == 0 &&
 	    progress_get(it->progress)->status == CMX_EXECUTING)
 		it->executing_ms = clock_ms();
+	view_changed(v);
+}
+
+void job_view_fraction(struct job_view *v, double fraction)
+{
+	v->fraction_told = true;
+	if (!(fraction > v->fraction))
+		return;
+	v->fraction = fraction < 1 ? fraction : 1;
 	view_changed(v);
 }
 

@@ -52,6 +52,7 @@ struct job_view {
 	size_t completed, failed, running, told;
 	size_t results_bytes;
 	double fraction;
+	bool fraction_told;
 	int64_t started_ms;
 };
 
@@ -65,7 +66,8 @@ void job_view_deinit(struct job_view *v);
 void job_view_started(struct job_view *v, size_t index);
 /* A worker's output: {"progress": {...}, "class", "total_nodes"}. */
 void job_view_news(struct job_view *v, size_t index, struct json line);
-/* How far the whole is, where somebody else counts. */
+/* How far the whole is, where somebody else counts: nobody does here then. */
+void job_view_fraction(struct job_view *v, double fraction);
 void job_view_note(struct job_view *v, const char *fmt, ...) ATTR_PRINTF(2, 3);
 /* It ended: the object of common/job_result, copied. */
 void job_view_ended(struct job_view *v, size_t index, struct span result);

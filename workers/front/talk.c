@@ -19,7 +19,19 @@ struct talk {
 	struct error *err;
 	bool answered, broken;
 	int status;
+	/* Whoever listens. */
+	struct ev_loop *outer;
+	ev_io readable;
+	void (*cb)(void *user, const struct incoming *ev);
+	void *user;
 };
+
+static void talk_hush(struct talk *t)
+{
+	if (t->outer)
+		ev_io_stop(t->outer, &t->readable);
+	t->outer = NULL;
+}
 
 static void talk_end(struct talk *t, int status)
 {
@@ -49,6 +61,10 @@ static void on_reply(void *user, const struct incoming *in,
 
 static void on_event(void *user, const struct incoming *ev)
 {
+	struct talk *t = user;
+
+	if (t->cb)
+		t->cb(t->user, ev);
 }
 
 static void on_ready(void *user, const struct client_server *server)
@@ -60,9 +76,31 @@ static void on_close(void *user, const struct error *err)
 	struct talk *t = user;
 
 	t->broken = true;
+	talk_hush(t);
 	if (!t->answered && t->err)
 		*t->err = *err;
 	talk_end(t, -1);
+	if (t->cb)
+		t->cb(t->user, NULL);
+}
+
+static void on_readable(struct ev_loop *outer, ev_io *w, int revents)
+{
+	struct talk *t = container_of(w, struct talk, readable);
+
+	(void)ev_run(t->loop, EVRUN_NOWAIT);
+}
+
+void talk_listen(struct talk *t, struct ev_loop *loop,
+                 void (*cb)(void *user, const struct incoming *ev), void *user)
+{
+	t->cb = cb;
+	t->user = user;
+	if (t->broken)
+		return;
+	t->outer = loop;
+	ev_io_init(&t->readable, on_readable, client_fd(t->client), EV_READ);
+	ev_io_start(loop, &t->readable);
 }
 
 struct talk *talk_open(const struct cli *cli, struct error *err)
@@ -100,6 +138,7 @@ struct talk *talk_close(struct talk *t)
 {
 	if (!t)
 		return NULL;
+	talk_hush(t);
 	(void)client_free(t->client);
 	if (t->loop)
 		ev_loop_destroy(t->loop);
