@@ -280,7 +280,8 @@ START_TEST(length_at_its_edge)
 		(void)snprintf(head, sizeof(head),
 		               "{\"op\":\"%s\",\"id\":1,\"prompt_id\":\"\","
 		               "\"kind\":\"\",\"job\":\"\",\"index\":0,"
-		               "\"total\":1,\"item\":{},\"result\":{}",
+		               "\"total\":1,\"item\":{},\"result\":{},"
+		               "\"fraction\":0",
 		               op_table[op].name);
 		ck_assert_int_eq(
 			parse_padded(head, op_table[op].request_max, &err), 0);
