@@ -456,8 +456,15 @@ static void on_drained(struct peer *p)
 	/* Snapshots became due, or found room, only now. */
 	if (!client_queue_idle(&p->queue))
 		peer_touch(p);
-	/* Reading was stopped while the queue was full, or too much asked. */
-	if (!ev_is_active(&p->reader) && list_empty(&p->backlog) && may_ask(p))
+}
+
+/* Reading was stopped while the queue was full, or too much asked. It goes on
+ * as soon as there is room, though not all is written: some write all of their
+ * requests before they read. */
+static void read_on(struct peer *p)
+{
+	if (!p->leaving && !ev_is_active(&p->reader) &&
+	    list_empty(&p->backlog) && may_ask(p))
 		stop_reading(p);
 }
 
@@ -477,6 +484,7 @@ void peer_write(struct peer *p)
 		return;
 	}
 	watch_stall(p, took);
+	read_on(p);
 	if (conn_wants_write(&p->conn))
 		ev_io_start(p->sv->loop, &p->writer);
 	else

@@ -85,6 +85,15 @@ class BadInput(Case):
         t.join()
         self.assertEqual(got, list(range(n)))
 
+    def test_all_is_asked_before_anything_is_read(self):
+        """More waits than a client may have, and answers that it doesn't take: what it may ask goes on
+        when the waits end, though not all is written."""
+        _, d = self.pair()
+        c = d.client()
+        asked = [c.request("submit", workflow=sampler(steps=1, step_ms=0, seed=n)) for n in range(1000)]
+        for a in asked:
+            self.assertIn("prompt_id", c.reply(a))
+
     def test_split_at_every_byte(self):
         _, d = self.pair()
         c = d.client()
