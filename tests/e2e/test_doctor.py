@@ -33,7 +33,7 @@ class Doctor(unittest.TestCase):
         self.assertIn("0 to look at, 0 failed", text)
         # A look changes nothing: no second link, nothing submitted.
         self.assertEqual(self.rig.status()["upstream"]["state"], "connected")
-        self.assertEqual([e for e in self.rig.journal() if e.get("method") == "POST"], [])
+        self.assertEqual([e for e in self.rig.journal() if e["fact"] == "post"], [])
 
     def test_no_supervisor(self):
         found = self.doctor(status=0)
