@@ -30,7 +30,7 @@ COMMON := account backoff base64 batch_plan buf chain_image chain_spec clock com
           config config_doc config_parse config_place config_value error \
           fd_discard fdutil http http_request job_result json_mend json_number json_parse json_span log log_format log_sink map \
           progress progress_history progress_json progress_log \
-          progress_nodes program resolve siphash url uuid version workflow
+          progress_nodes program program_args resolve siphash url uuid version workflow
 IPC    := channel client client_connect conn creds frame frame_queue lines listener \
           message message_build zygote
 SUPERVISOR := admission client_queue early eventlog hub life life_begin life_cancel \
@@ -48,8 +48,9 @@ WORKERS := worker zygote remote_file link link_http poller follow cancel execute
 FRONT  := ask autostart bars cli files host keeper keeper_worker out result session show spawn \
           cmd_run cmd_submit cmd_watch cmd_cancel cmd_queue cmd_history \
           cmd_download cmd_pause cmd_reconnect cmd_restart_workers cmd_status \
-          cmd_mcp cmd_doctor cmd_metrics mcp_lines batch_source chain_file job job_fetch job_view cmd_batch cmd_chain cmd_jobs talk
+          cmd_mcp cmd_beside cmd_metrics mcp_lines batch_source chain_file job job_fetch job_view cmd_batch cmd_chain cmd_jobs talk
 DOCTOR := comfyui machine supervisor
+TOP    := feed input model screen terminal text view
 SIM    := sim_main sim_options sim_loop sim_text sim_journal sim_stats \
           sim_server sim_server_http sim_server_ws sim_clients sim_events \
           sim_value sim_nodes sim_node_table sim_validate sim_validate_input \
@@ -68,7 +69,7 @@ CHECKS := account admission backoff base64 batch batch_plan buf chain chain_spec
           restart_policy roles service_user worker_proc zygote_wire \
           lib lib_loop link follow execute record_mac request bars files out progress_log \
           jsonrpc mcp_lines mcp_progress mcp_resources mcp_session tool_args tool_table
-CHECKS += limits
+CHECKS += limits top
 FUZZERS := chain comfy_event json_mend json_span lines message config url progress workflow \
           channel comfy_reply jsonrpc tool_args zygote
 
@@ -82,7 +83,8 @@ LIBRARY := api cancel connect loop many result subscribe task
 COMMON += credentials sandbox sandbox_filter
 CHECKS += credentials sandbox
 
-PROGRAMS := comfymuxd comfymux comfymux-worker comfymux-doctor comfysim
+PROGRAMS := comfymuxd comfymux comfymux-worker comfymux-doctor comfymux-top \
+            comfysim
 
 # --- tools -------------------------------------------------------------------
 # make itself sets CC to "cc", which isn't a choice of anybody's.
@@ -135,6 +137,7 @@ STRICT_FLAG = $(if $(STRICT),-Werror)
 LIBS_COMMON := -lcurl -lcares -lcjson -linih -lev -lm
 LIBS_comfymuxd := -lsystemd -lwebsockets -lssl -lcrypto -lsqlite3 $(LIBS_COMMON)
 LIBS_comfymux-doctor := $(LIBS_COMMON)
+LIBS_comfymux-top := -lncursesw -ltinfo $(LIBS_COMMON)
 LIBS_comfymux-worker := $(LIBS_COMMON)
 # Both enter a sandbox; the keeper doesn't.
 LIBS_comfymuxd += -lseccomp
@@ -150,15 +153,16 @@ SUPERVISOR_SRC := $(call srcs,supervisor,$(SUPERVISOR))
 WORKERS_SRC := $(call srcs,workers,$(WORKERS))
 FRONT_SRC  := $(call srcs,workers/front,$(FRONT))
 DOCTOR_SRC := $(call srcs,workers/doctor,$(DOCTOR))
+TOP_SRC    := $(call srcs,workers/top,$(TOP))
 SIM_SRC    := $(call srcs,tests/sim,$(SIM))
 CHECK_SRC  := $(call srcs,tests,$(CHECKS:%=check_%))
 FUZZ_SRC   := $(call srcs,tests/fuzz,$(FUZZERS:%=fuzz_%))
 BENCH_SRC  := $(call srcs,tests/bench,$(BENCH))
 LIBRARY_SRC := $(call srcs,workers/lib,$(LIBRARY))
 MAIN_SRC   := supervisor/main.c workers/main.c workers/front/main.c \
-              workers/doctor/main.c
+              workers/doctor/main.c workers/top/main.c
 PROGRAM_SRC := $(COMMON_SRC) $(IPC_SRC) $(SUPERVISOR_SRC) $(WORKERS_SRC) \
-               $(FRONT_SRC) $(DOCTOR_SRC) $(LIBRARY_SRC) $(MAIN_SRC)
+               $(FRONT_SRC) $(DOCTOR_SRC) $(TOP_SRC) $(LIBRARY_SRC) $(MAIN_SRC)
 ALL_SRC    := $(PROGRAM_SRC) $(SIM_SRC) $(CHECK_SRC) $(FUZZ_SRC) $(BENCH_SRC) \
               tests/runner.c tests/script_server.c tests/ws_server.c \
               tests/fuzz/driver.c
@@ -185,7 +189,10 @@ PARTS_comfymux := $(OBJ)/workers/front/main.o $(LIB)/libfront.a \
         $(LIB)/libipc.a $(LIB)/libcommon.a
 PARTS_comfymux-doctor := $(OBJ)/workers/doctor/main.o $(call objs,$(DOCTOR_SRC)) \
         $(LIB)/libipc.a $(LIB)/libcommon.a
+PARTS_comfymux-top := $(OBJ)/workers/top/main.o $(LIB)/libtop.a \
+        $(LIB)/libipc.a $(LIB)/libcommon.a
 $(BIN)/comfymux-doctor: $(PARTS_comfymux-doctor)
+$(BIN)/comfymux-top: $(PARTS_comfymux-top)
 $(BIN)/comfymuxd: $(PARTS_comfymuxd)
 $(BIN)/comfymux-worker: $(PARTS_comfymux-worker)
 $(BIN)/comfymux: $(PARTS_comfymux)
@@ -202,6 +209,7 @@ $(LIB)/libsupervisor.a: $(call objs,$(SUPERVISOR_SRC))
 $(LIB)/libworkers.a: $(call objs,$(WORKERS_SRC))
 # The keeper of an MCP session takes a line apart when no worker can answer it.
 $(LIB)/libfront.a: $(call objs,$(FRONT_SRC)) $(OBJ)/workers/jsonrpc.o
+$(LIB)/libtop.a: $(call objs,$(TOP_SRC))
 # Made anew each time: ar would keep a module that has left the list.
 $(LIB)/%.a:
 	@mkdir -p $(@D)
@@ -295,7 +303,7 @@ demo: ## install what is needed, build, show it at work on a simulated ComfyUI
 
 # --- tests -------------------------------------------------------------------
 TEST_LIBS := $(LIB)/libsupervisor.a $(LIB)/libworkers.a $(LIB)/libfront.a \
-             $(LIB)/libipc.a $(LIB)/libcommon.a
+             $(LIB)/libtop.a $(LIB)/libipc.a $(LIB)/libcommon.a
 CHECK_BINS := $(CHECK_SRC:tests/%.c=$(TESTBIN)/%)
 FUZZ_BINS := $(FUZZ_SRC:tests/fuzz/%.c=$(FUZZBIN)/%)
 
@@ -378,7 +386,8 @@ fuzz-corpus: ## saved fuzz inputs through each target, once, with sanitizers
 .PHONY: lists
 lists:
 	@printf '%s\n' $(foreach d,common:COMMON ipc:IPC supervisor:SUPERVISOR \
-	        workers:WORKERS workers/lib:LIBRARY workers/front:FRONT workers/doctor:DOCTOR tests/sim:SIM \
+	        workers:WORKERS workers/lib:LIBRARY workers/front:FRONT workers/doctor:DOCTOR \
+	        workers/top:TOP tests/sim:SIM \
 	        tests/bench:BENCH,$(addprefix \
 	        $(firstword $(subst :, ,$(d)))/,$($(lastword $(subst :, \
 	        ,$(d)))))) $(CHECKS:%=tests/check_%) $(FUZZERS:%=tests/fuzz/fuzz_%)

@@ -385,6 +385,23 @@ static void put_prompts(struct supervisor *sv, const struct peer *peer,
 		(unsigned long long)ended);
 }
 
+/* From a frame of ComfyUI's to its line's writing: how often within each bound,
+ * and above all of them. */
+static void put_latency(const struct histogram *h, struct buf *out)
+{
+	(void)buf_json_key(out, "latency");
+	(void)buf_puts(out, "{\"bounds_us\":[");
+	for (size_t i = 0; i < HISTOGRAM_BOUNDS; i++)
+		(void)buf_printf(out, "%s%llu", i > 0 ? "," : "",
+		                 (unsigned long long)histogram_bounds_us[i]);
+	(void)buf_puts(out, "],\"counts\":[");
+	for (size_t i = 0; i <= HISTOGRAM_BOUNDS; i++)
+		(void)buf_printf(out, "%s%llu", i > 0 ? "," : "",
+		                 (unsigned long long)h->counts[i]);
+	(void)buf_printf(out, "],\"sum_us\":%llu}",
+	                 (unsigned long long)h->sum_us);
+}
+
 /* They tell what everybody does: operators see them, tenants an empty
  * object. */
 static void put_counters(struct supervisor *sv, const struct peer *peer,
@@ -414,6 +431,7 @@ static void put_counters(struct supervisor *sv, const struct peer *peer,
 			first = false;
 		}
 		(void)buf_putc(out, '}');
+		put_latency(&c->latency, out);
 	}
 	(void)buf_putc(out, '}');
 }

@@ -11,7 +11,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
-#include "common/version.h"
+#include "common/program_args.h"
 #include "workers/doctor/doctor.h"
 
 #define FLAGS_MAX 8
@@ -96,57 +96,9 @@ static int exit_status(const struct doctor *d)
 	return d->count[VERDICT_FAIL] > 0 ? 1 : 0;
 }
 
-/* -1: go on; else the status to exit with. */
-static int parse(struct doctor *d, char **argv, struct config_sources *src,
-                 struct config_flag flags[FLAGS_MAX])
+static int print_help(void)
 {
-	static const struct {
-		const char *option, *key;
-	} keys[] = {{"--comfyui", "comfyui"},
-	            {"--socket", "socket"},
-	            {"--state-dir", "state_dir"},
-	            {"--config", NULL}};
-
-	for (int i = 1; argv[i]; i++) {
-		const char *value = NULL;
-		size_t k;
-
-		if (strcmp(argv[i], "doctor") == 0)
-			continue;
-		if (strcmp(argv[i], "--json") == 0) {
-			d->json = true;
-			continue;
-		}
-		if (strcmp(argv[i], "--help") == 0)
-			return fputs(help, stdout) == EOF;
-		if (strcmp(argv[i], "--version") == 0)
-			return printf("comfymux-doctor %s\n",
-			              comfymux_version) < 0;
-		for (k = 0; k < ARRAY_SIZE(keys); k++) {
-			size_t n = strlen(keys[k].option);
-
-			if (strncmp(argv[i], keys[k].option, n) != 0)
-				continue;
-			if (argv[i][n] == '=')
-				value = argv[i] + n + 1;
-			else if (argv[i][n] == '\0' && argv[i + 1])
-				value = argv[++i];
-			break;
-		}
-		if (!value || src->flag_count == FLAGS_MAX) {
-			fprintf(stderr,
-			        "comfymux-doctor: \"%s\" is not understood; "
-			        "--help lists the options\n",
-			        argv[i]);
-			return 2;
-		}
-		if (!keys[k].key)
-			src->file = value;
-		else
-			flags[src->flag_count++] = (struct config_flag){
-				.key = keys[k].key, .value = value};
-	}
-	return -1;
+	return fputs(help, stdout) == EOF || fflush(stdout) == EOF;
 }
 
 static bool load(struct doctor *d, const struct config_sources *src)
@@ -177,11 +129,15 @@ int main(int argc, char **argv)
 	struct config_flag flags[FLAGS_MAX];
 	struct config_sources src = {.flags = flags};
 	struct doctor d = {.color = isatty(STDOUT_FILENO)};
+	const struct program_args args = {.program = "comfymux-doctor",
+	                                  .command = "doctor",
+	                                  .help = print_help,
+	                                  .json = &d.json};
 	int status;
 
 	(void)setlocale(LC_CTYPE, "");
 	(void)log_open("doctor", LOG_TO_STDERR, LOG_LEVEL_ERROR);
-	status = parse(&d, argv, &src, flags);
+	status = program_args(&args, argv, &src, flags, FLAGS_MAX);
 	if (status >= 0)
 		return status;
 	if (load(&d, &src)) {

@@ -135,6 +135,7 @@ int cmd_chain(struct cli *cli);
 int cmd_jobs(struct cli *cli);
 int cmd_attach(struct cli *cli);
 int cmd_doctor(struct cli *cli);
+int cmd_top(struct cli *cli);
 int cmd_metrics(struct cli *cli);
 
 #endif

@@ -48,6 +48,8 @@ static const struct cli_command commands[] = {
 	 "Serve MCP on stdin and stdout, for an agent or an IDE.", cmd_mcp},
 	{"status", "", 0, 0, CLI_OPT(JSON),
 	 "Show the supervisor's state.", cmd_status},
+	{"top", "", 0, 0, 0,
+	 "Watch sessions and prompts live, and step in; h lists the keys.", cmd_top},
 	{"pause", "", 0, 0, CLI_OPT(JSON),
 	 "Give ComfyUI no more prompts; what is submitted waits.", cmd_pause},
 	{"resume", "", 0, 0, CLI_OPT(JSON), "End a pause.", cmd_resume},
