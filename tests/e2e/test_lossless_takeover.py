@@ -4,6 +4,7 @@ answered once, and the link to ComfyUI is not touched for it."""
 import json
 import os
 import signal
+import subprocess
 import unittest
 
 import mcplib
@@ -370,6 +371,41 @@ class Supervisor(Case):
         for run in runs:
             run.completed()
         self.assertEqual(len(self.posts()), 2)
+
+    def submit_and_kill(self, *args):
+        """`comfymux submit` whose supervisor is killed when it has the prompt
+        in its store and has said nothing yet."""
+        self.begin()
+        self.rig.fault(fault="delay", path="/prompt", method="POST", ms=60000)
+        path = self.rig.write("wf.json", sampler(steps=3))
+        with open(self.rig.path("submit.err"), "wb") as err:
+            submit = self.rig.start("comfymux", "submit", path, "--socket", self.rig.socket, *args,
+                                    stdout=subprocess.PIPE, stderr=err)
+        self.addCleanup(submit.stdout.close)
+        wait_for(self.posts, "the POST")
+        self.end_daemon()
+        self.rig.fault(fault="clear")
+        return submit
+
+    def test_killed_before_it_answers_a_submit(self):
+        """It is asked again, and says what it said to nobody."""
+        submit = self.submit_and_kill()
+        self.start_daemon()
+        self.assertEqual(submit.wait(rig.PATIENCE_S), 0)
+        prompt_id = submit.stdout.read().decode().strip()
+        self.assertEqual(self.posts(), [prompt_id])
+        self.assertEqual(self.rig.json("watch", prompt_id)["status"], "completed")
+
+    def test_killed_for_good_before_it_answers_a_submit(self):
+        """Nobody says that nothing was taken; the prompt can be asked for."""
+        submit = self.submit_and_kill("--json")
+        self.assertEqual(submit.wait(rig.PATIENCE_S), 5)
+        told = json.loads(submit.stdout.read())
+        self.assertEqual(self.posts(), [told["prompt_id"]])
+        self.assertEqual(told["type"], "unreachable")
+        self.assertIn("may have taken the prompt", told["message"])
+        self.start_daemon()
+        self.assertEqual(self.rig.json("watch", told["prompt_id"])["status"], "completed")
 
     def held(self):
         """Two runs that wait in a supervisor, which is killed; one ComfyUI has."""

@@ -6,7 +6,9 @@
 #include <ev.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
+#include "common/clock.h"
 #include "common/version.h"
 #include "ipc/client.h"
 #include "workers/front/autostart.h"
@@ -19,6 +21,8 @@ struct question {
 	struct error *err;
 	int status; /* 0 or -1 once answered */
 	bool answered;
+	bool sent, replied; /* to and by the supervisor, this time */
+	bool open;          /* one had the question and never replied */
 };
 
 static void answered(struct question *q, int status)
@@ -51,6 +55,7 @@ static void on_reply(void *user, const struct incoming *in,
 {
 	struct question *q = user;
 
+	q->replied = in != NULL;
 	if (err) {
 		if (q->err)
 			*q->err = *err;
@@ -67,8 +72,12 @@ static void on_event(void *user, const struct incoming *ev)
 {
 }
 
+/* Until then the request is held back. */
 static void on_ready(void *user, const struct client_server *server)
 {
+	struct question *q = user;
+
+	q->sent = true;
 }
 
 static void on_close(void *user, const struct error *err)
@@ -102,6 +111,7 @@ static int ask_supervisor(struct question *q, int fd, enum op op,
 	while (!q->answered)
 		(void)ev_run(q->loop, 0);
 	(void)client_free(c);
+	q->open = q->open || (q->sent && !q->replied);
 	return q->status;
 }
 
@@ -191,32 +201,87 @@ static int ask_worker(struct question *q, const struct cli *cli, enum op op,
 	return q->status;
 }
 
+/* --- whoever is there ---------------------------------------------------- */
+
+static int ask_any(struct question *q, const struct cli *cli, enum op op,
+                   struct span params, enum ask_without without)
+{
+	bool may_start = without == ASK_AUTOSTART || without == ASK_RESTART;
+	struct error *err = q->err;
+	char why[ERROR_TEXT_MAX];
+	int fd;
+
+	*q->result = JSON_MISSING;
+	buf_reset(q->reply);
+	q->answered = q->sent = q->replied = false;
+	q->loop = ev_default_loop(0);
+	if (!q->loop)
+		return error_set(err, ERR_SYSTEM,
+		                 "no event loop: libev found "
+		                 "no way to wait here");
+	fd = may_start ? autostart_connect(&cli->cfg, err)
+	               : client_connect(&cli->cfg, NULL, err);
+	if (fd >= 0)
+		return ask_supervisor(q, fd, op, params);
+	if (err->code != ERR_UNREACHABLE || without == ASK_FAIL ||
+	    without == ASK_RESTART)
+		return -1;
+	(void)snprintf(why, sizeof(why), "%s", err->text);
+	return ask_worker(q, cli, op, params, why);
+}
+
 int ask(const struct cli *cli, enum op op, struct span params,
         enum ask_without without, struct buf *reply, struct json *result,
         struct error *err)
 {
-	struct question q = {.loop = ev_default_loop(0),
-	                     .reply = reply,
-	                     .result = result,
-	                     .err = err};
-	int fd;
+	struct question q = {.reply = reply, .result = result, .err = err};
 
-	*result = JSON_MISSING;
-	if (!q.loop)
-		return error_set(err, ERR_SYSTEM,
-		                 "no event loop: libev found "
-		                 "no way to wait here");
-	fd = without == ASK_AUTOSTART ? autostart_connect(&cli->cfg, err)
-	                              : client_connect(&cli->cfg, NULL, err);
-	if (fd >= 0)
-		return ask_supervisor(&q, fd, op, params);
-	if (err->code != ERR_UNREACHABLE || without == ASK_FAIL)
-		return -1;
-	{
-		char why[ERROR_TEXT_MAX];
+	return ask_any(&q, cli, op, params, without);
+}
 
-		(void)snprintf(why, sizeof(why), "%s", err->text);
-		return ask_worker(&q, cli, op, params, why);
+/* --- what must be done once ---------------------------------------------- */
+
+static int left_open(struct question *q, const char *prompt_id)
+{
+	struct buf *b = q->reply;
+
+	(void)error_prefix(q->err,
+	                   "the supervisor went away before it replied, and "
+	                   "may have taken the prompt (comfymux watch %s "
+	                   "tells)",
+	                   prompt_id);
+	q->err->code = ERR_UNREACHABLE;
+	buf_reset(b);
+	(void)buf_puts(b, "{\"type\":\"unreachable\"");
+	ask_param(b, "message", q->err->text);
+	ask_param(b, "prompt_id", prompt_id);
+	(void)buf_putc(b, '}');
+	if (!buf_ok(b) ||
+	    json_parse(q->result, b->data, b->len, 0, NULL) != JSON_OK)
+		*q->result = JSON_MISSING;
+	return -1;
+}
+
+int ask_submit(const struct cli *cli, struct span params, const char *prompt_id,
+               struct buf *reply, struct json *result, struct error *err)
+{
+	const struct timespec gap = {.tv_nsec = ASK_AGAIN_GAP_MS * 1000000L};
+	struct question q = {.reply = reply, .result = result, .err = err};
+	int64_t until = clock_ms() + ASK_AGAIN_MS;
+
+	for (;;) {
+		/* A worker doesn't see what a supervisor holds: it is for those
+		 * of whom nobody has heard. */
+		int r = ask_any(&q, cli, OP_SUBMIT, params,
+		                q.open ? ASK_RESTART : ASK_AUTOSTART);
+		/* One that is stopping says that it took nothing now. */
+		bool told = r == 0 || (q.replied && err->code != ERR_BUSY);
+
+		if (told || (!q.open && err->code != ERR_BUSY))
+			return r;
+		if (clock_ms() >= until)
+			return q.open ? left_open(&q, prompt_id) : -1;
+		(void)nanosleep(&gap, NULL);
 	}
 }
 
@@ -227,11 +292,19 @@ int ask_and_print(const struct cli *cli, enum op op, struct span params,
 	cleanup_buf struct buf reply = BUF_INIT(CLIENT_QUOTA);
 	struct error err = ERROR_NULL;
 	struct json result;
+	int r = ask(cli, op, params, without, &reply, &result, &err);
 
-	if (ask(cli, op, params, without, &reply, &result, &err) < 0) {
+	return ask_print(cli, r, result, &err, text);
+}
+
+int ask_print(const struct cli *cli, int r, struct json result,
+              const struct error *err,
+              int (*text)(const struct cli *cli, struct json result))
+{
+	if (r < 0) {
 		if (cli->json && !json_is(result, JSON_NONE))
 			(void)cli_print_json_line(result);
-		return cli_fail(&err);
+		return cli_fail(err);
 	}
 	return cli->json ? cli_print_json_line(result) : text(cli, result);
 }
