@@ -249,7 +249,13 @@ static int step_take_text(struct chain_step *s, struct json step,
                           struct error *err)
 {
 	struct json text = json_get(step, "workflow"), w;
+	cleanup_free char *why =
+		json_string_dup(json_get(step, "unreadable"), ERROR_TEXT_MAX);
 
+	if (why) {
+		s->unread = true;
+		return error_set(err, ERR_INVALID, "%s", why);
+	}
 	if (json_is(text, JSON_STRING))
 		return error_set(
 			err, ERR_INVALID,
@@ -277,20 +283,20 @@ static int step_parse(struct chain_step *s, size_t index, size_t count,
 	if (!json_is(step, JSON_OBJECT))
 		return error_set(err, ERR_INVALID,
 		                 "a step must be an object with workflow");
+	if (is_absent(from) != is_absent(to))
+		return error_set(err, ERR_INVALID,
+		                 "inputFrom and outputTo belong together: what "
+		                 "is taken, and where it goes");
+	if (!is_absent(from) && step_take_source(s, index, count, from, err))
+		return -1;
 	if (step_take_text(s, step, err))
 		return -1;
 	if (json_parse(&w, s->workflow.data, s->workflow.len, JSON_NONFINITE,
 	               NULL))
 		return error_set(err, ERR_INTERNAL, "the workflow is gone");
 	s->nodes = workflow_node_count(w);
-	if (is_absent(from) != is_absent(to))
-		return error_set(err, ERR_INVALID,
-		                 "inputFrom and outputTo belong together: what "
-		                 "is taken, and where it goes");
 	if (is_absent(from))
 		return 0;
-	if (step_take_source(s, index, count, from, err))
-		return -1;
 	name = json_string_dup(to, CHAIN_NAME_MAX);
 	if (!name || !*name)
 		return error_set(

@@ -11,7 +11,9 @@
  * 5}}. outputNode may be left out where the step has one node with images,
  * outputIndex counts that node's images and is 0 unless told, outputTo is
  * "node.input" or the name of an input that only one node has. input_from,
- * output_node, output_index and output_to are understood as well.
+ * output_node, output_index and output_to are understood as well. Whoever puts
+ * files in the place of their paths says "unreadable": why, where one couldn't
+ * be read.
  */
 #ifndef COMMON_CHAIN_SPEC_H
 #define COMMON_CHAIN_SPEC_H
@@ -26,6 +28,7 @@
 struct chain_step {
 	/* Why it can't work, whatever the others do; code ERR_NONE: it can. */
 	struct error fault;
+	bool unread; /* the fault: its workflow's file was not to be read */
 	struct buf workflow; /* with params put in */
 	size_t nodes;
 	bool takes;        /* there is an inputFrom */

@@ -372,13 +372,16 @@ static void step_begin(struct chain *c)
 }
 
 /* Where nothing may run after a failure, nothing need run before one that is
- * certain: the step that can't work whatever the others do. */
+ * certain: the step that can't work whatever the others do. A file that can't
+ * be read is no fault of the chain's: what comes before it runs. */
 static bool is_doomed(const struct chain *c)
 {
 	if (!c->options.stop_on_error)
 		return false;
 	for (size_t i = c->current + 1; i < c->spec->count; i++) {
-		if (c->spec->steps[i].fault.code != ERR_NONE)
+		const struct chain_step *s = &c->spec->steps[i];
+
+		if (s->fault.code != ERR_NONE && !s->unread)
 			return true;
 	}
 	return false;

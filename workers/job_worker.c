@@ -256,12 +256,18 @@ static void on_text(struct job_worker *w, size_t index, struct json result,
                     const struct error *err)
 {
 	struct json item = json_get(result, "item"), text;
+	cleanup_free char *unreadable =
+		json_string_dup(json_get(item, "unreadable"), ERROR_TEXT_MAX);
 	struct error why;
 
+	if (unreadable)
+		error_set(&why, ERR_INVALID, "%s", unreadable);
 	if (!w->batch)
 		return;
 	if (err)
 		batch_fail_item(w->batch, index, err);
+	else if (unreadable)
+		batch_fail_item(w->batch, index, &why);
 	else if (workflow_parse(&text, item.text.p, item.text.n, "workflow",
 	                        &why))
 		batch_fail_item(w->batch, index, &why);

@@ -202,28 +202,6 @@ class Batch(JobCase):
         out, err = self.end(batch, 0)
         self.assertEqual(len(self.executed()), 12)
 
-    def test_download(self):
-        self.sim_and_daemon()
-        self.rig.write("w.json", make())
-        results = self.lines("batch", "w.json", "--sweep", "3.seed=1..2", "--download", "out")
-        paths = [f["path"] for r in results for f in r["files"]]
-        self.assertEqual(len(paths), 2)
-        for path in paths:
-            with open(self.rig.path(path), "rb") as f:
-                self.assertTrue(f.read().startswith(b"\x89PNG"))
-
-    def test_download_into_a_directory_that_cannot_be_written(self):
-        if os.geteuid() == 0:
-            where = "/proc/self/ns"  # nobody writes there
-        else:
-            where = self.rig.path("ro")
-            os.mkdir(where, 0o500)
-        self.sim_and_daemon()
-        self.rig.write("w.json", make())
-        result = self.lines("batch", "w.json", "--download", where, check=6)[0]
-        self.assertEqual(result["status"], "completed")
-        self.assertTrue(result["files"][0]["error"]["message"])
-
     def test_names_stay_in_the_directory(self):
         self.sim_and_daemon()
         self.rig.write("w.json", json.dumps({
@@ -304,6 +282,39 @@ class Chain(JobCase):
             self.rig.write("c.json", text)
             self.rig.run("chain", "c.json", comfyui=True, check=2)
         self.rig.run("chain", "missing.json", comfyui=True, check=2)
+
+    def test_a_file_that_cannot_be_read_fails_the_step_alone(self):
+        self.sim_and_daemon()
+        self.rig.write("broken.json", '{"3": ')
+        self.rig.write("empty.json", "")
+        os.mkdir(self.rig.path("dir.json"))
+        unread = ["missing.json", "broken.json", "empty.json", "dir.json", "x" * 5000]
+        first, last = {"workflow": json.loads(make())}, {"workflow": json.loads(make(seed=2))}
+        self.chain(first, *({"workflow": name} for name in unread),
+                   {"workflow": TAKE, "inputFrom": {"step": 1}, "outputTo": "image"}, last)
+        results = self.lines("chain", "c.json", "--keep-going", check=6)
+        self.assertEqual([r["status"] for r in results], ["completed"] + ["failed"] * 6 + ["completed"])
+        for name, r in zip(unread, results[1:]):
+            self.assertEqual((r["error"]["type"], r["prompt_id"]), ("invalid", None))
+            self.assertIn(name if len(name) < 20 else "too long", r["error"]["message"])
+        self.assertIn("step 1 did not complete", results[6]["error"]["message"])
+        # As after any failure: what comes before it runs, the rest doesn't.
+        before = len(self.facts("post"))
+        self.chain(first, {"workflow": "missing.json"}, last)
+        results = self.lines("chain", "c.json", check=6)
+        self.assertEqual([r["status"] for r in results], ["completed", "failed", "failed"])
+        self.assertIn("missing.json", results[1]["error"]["message"])
+        self.assertIn("an earlier step failed", results[2]["error"]["message"])
+        self.assertEqual(len(self.facts("post")), before + 1)
+
+    def test_a_bad_reference_is_told_before_a_file_is_missed(self):
+        """That is the chain's fault, which spares the steps before it."""
+        self.sim_and_daemon()
+        self.chain({"workflow": json.loads(make())},
+                   {"workflow": "missing.json", "inputFrom": {"step": 1}, "outputTo": "image"})
+        results = self.lines("chain", "c.json", check=2)
+        self.assertIn("does not come before", results[1]["error"]["message"])
+        self.assertEqual(self.facts("post"), [])
 
     def test_missing_output_fails_the_step_alone(self):
         self.sim_and_daemon()

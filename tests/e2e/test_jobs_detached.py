@@ -78,6 +78,26 @@ class Detached(JobCase):
             return abs(part - round(part)) > 0.01
         wait_for(between, "progress")
 
+    def test_files_that_cannot_be_read(self):
+        """They fail, said now and in the results; the others go on."""
+        self.sim_and_daemon()
+        self.rig.write("bad.json", "{")
+        self.rig.write("w.json", make())
+        done = self.rig.run("batch", "missing.json", "w.json", "bad.json", "--detach", check=0)
+        for name in ("missing.json", "bad.json"):
+            self.assertIn("comfymux: %s will fail: " % name, done.stderr)
+        results = self.attach(done.stdout.strip(), check=6)
+        self.assertEqual([r["status"] for r in results], ["failed", "completed", "failed"])
+        self.assertIn("missing.json", results[0]["error"]["message"])
+        self.assertEqual({r["error"]["type"] for r in results if "error" in r and r["error"]}, {"invalid"})
+        self.rig.write("c.json", json.dumps(
+            [{"workflow": "w.json"}, {"workflow": "missing.json"}, {"workflow": json.loads(make(seed=7))}]))
+        for option, last in ((None, "failed"), ("--keep-going", "completed")):
+            job = self.detach("chain", "c.json", *([option] if option else []))
+            results = self.attach(job, check=6)
+            self.assertEqual([r["status"] for r in results], ["completed", "failed", last])
+            self.assertIn("missing.json", results[1]["error"]["message"])
+
     def test_events_of_a_job(self):
         """The state first, then what changes, never backwards, and an end."""
         self.sim_and_daemon()
@@ -198,7 +218,7 @@ class Detached(JobCase):
             self.assertIn("no such job", done.stderr)
         self.rig.write("bad.json", "{")
         self.rig.write("w.json", make())
-        self.rig.run("batch", "w.json", "bad.json", "--detach", check=2)
+        self.rig.run("batch", "missing.json", "bad.json", "--detach", check=2)
         self.rig.run("batch", "w.json", "--concurrency", "0", "--detach", check=2)
         self.assertEqual(self.jobs(), [])
 

@@ -29,9 +29,9 @@ static char *path_beside(const char *file, const char *name)
 	return path;
 }
 
-/* A step whose workflow is a path: with the file's text in its place. */
-static int put_step(struct json step, size_t index, const char *file,
-                    struct buf *out, struct error *err)
+/* A step whose workflow is a path: with the file's text in its place, or why
+ * that can't be had. */
+static int put_step(struct json step, const char *file, struct buf *out)
 {
 	struct json named = json_get(step, "workflow");
 	cleanup_buf struct buf text = BUF_INIT(WORKFLOW_SIZE_MAX);
@@ -44,12 +44,13 @@ static int put_step(struct json step, size_t index, const char *file,
 	if (name)
 		path = path_beside(file, name);
 	if (!path)
-		return error_set(err, ERR_INVALID,
-		                 "step %zu: the workflow's path is too long",
-		                 index);
-	if (cli_read_file(path, &text, &why))
-		return error_set(err, ERR_INVALID, "step %zu: %s", index,
-		                 why.text);
+		(void)error_set(&why, ERR_INVALID,
+		                "the workflow's path is too long");
+	if (!path || cli_read_file(path, &text, &why)) {
+		buf_reset(&text);
+		(void)buf_puts(&text, "null");
+		cli_put_unreadable(&text, &why);
+	}
 	/* The analyser does not see that cleanup_free frees `path`.
 	 * NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
 	return json_splice(out, step.text, named.text,
@@ -62,17 +63,15 @@ static int put_steps(struct json steps, const char *file, struct buf *out,
 	struct json_iter it;
 	struct json step;
 	size_t i = 0;
-	int r = 0;
 
 	(void)buf_puts(out, "\"steps\":[");
 	json_iter_init(&it, steps);
-	while (r == 0 && json_iter_next(&it, NULL, &step)) {
-		(void)buf_puts(out, i ? "," : "");
-		r = put_step(step, i++, file, out, err);
+	while (json_iter_next(&it, NULL, &step)) {
+		(void)buf_puts(out, i++ ? "," : "");
+		if (put_step(step, file, out))
+			break;
 	}
 	(void)buf_putc(out, ']');
-	if (r == -1)
-		return -1;
 	return buf_ok(out) ? 0
 	                   : error_set(err, ERR_INVALID,
 	                               "the chain is larger than %u bytes",

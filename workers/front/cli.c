@@ -562,6 +562,12 @@ int cli_read_file(const char *file, struct buf *text, struct error *err)
 	return 0;
 }
 
+void cli_put_unreadable(struct buf *out, const struct error *why)
+{
+	(void)buf_json_key(out, "unreadable");
+	(void)buf_json_string(out, why->text, strlen(why->text));
+}
+
 static int read_workflow(const struct cli *cli, const char *file,
                          struct buf *text, struct error *err)
 {

@@ -105,6 +105,8 @@ int cli_read_workflow(const struct cli *cli, const char *file, struct buf *text,
 
 /* Reads FILE ("-": stdin) as a workflow, checked, without the --set. */
 int cli_read_file(const char *file, struct buf *text, struct error *err);
+/* Appends the member that stands for a file that wasn't to be read, and why. */
+void cli_put_unreadable(struct buf *out, const struct error *why);
 /* Applies one "NODE.INPUT=VALUE" to the checked workflow in `text`. */
 int cli_set(struct buf *text, const char *assignment, struct error *err);
 

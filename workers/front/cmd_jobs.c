@@ -100,29 +100,44 @@ static int say_detached(const struct cli *cli, const char *job, size_t total)
 	return cli_printf("%s\n", job);
 }
 
+/* One that can't be read fails when its turn comes, as it would with us there;
+ * but that is said now, too. */
+static int detach_item(struct talk *t, struct batch_source *source,
+                       const char *job, size_t index, size_t *unreadp,
+                       struct error *err)
+{
+	cleanup_buf struct buf text = BUF_INIT(WORKFLOW_SIZE_MAX);
+	cleanup_free char *id = NULL;
+	const char *label = batch_source_label(source, index);
+
+	if (batch_source_read(source, index, &text, &id, err)) {
+		(void)fprintf(stderr, "comfymux: %s will fail: %s\n", label,
+		              err->text);
+		++*unreadp;
+		buf_reset(&text);
+		(void)buf_putc(&text, '{');
+		cli_put_unreadable(&text, err);
+		(void)buf_putc(&text, '}');
+	}
+	return jobs_add(t, job, index, label, span_make(text.data, text.len),
+	                err);
+}
+
 int jobs_detach_batch(const struct cli *cli, struct batch_source *source)
 {
 	struct talk *t;
 	struct error err = ERROR_NULL;
 	cleanup_free char *job = NULL;
-	size_t total = batch_source_count(source);
+	size_t total = batch_source_count(source), unread = 0;
 	int r;
 
 	t = talk_open(cli, &err);
 	r = t ? jobs_create(t, cli, "batch", total, &job, &err) : -1;
-	for (size_t i = 0; r == 0 && i < total; i++) {
-		cleanup_buf struct buf text = BUF_INIT(WORKFLOW_SIZE_MAX);
-		cleanup_free char *id = NULL;
-
-		/* Nobody would be there to hear of it later. */
-		r = batch_source_read(source, i, &text, &id, &err);
-		if (r)
-			(void)error_prefix(&err, "%s",
-			                   batch_source_label(source, i));
-		else
-			r = jobs_add(t, job, i, batch_source_label(source, i),
-			             span_make(text.data, text.len), &err);
-	}
+	for (size_t i = 0; r == 0 && i < total; i++)
+		r = detach_item(t, source, job, i, &unread, &err);
+	if (r == 0 && unread == total)
+		r = error_set(&err, ERR_INVALID,
+		              "none of the workflows can be read");
 	if (r == 0)
 		r = jobs_start(t, job, &err);
 	(void)talk_close(t);
