@@ -1,8 +1,9 @@
 """What ComfyUI has to serve for one workflow of 20 steps, a batch of five and a
-chain of three: HTTP requests and connections, by events and by polling, as the
-simulator counted them.
+chain of three: HTTP requests, TCP connections and WebSockets, by events and by
+polling, as the simulator counted them.
 
-Fails if, by events, there was anything but one POST for each prompt.
+Fails if, by events, there was anything but one POST for each prompt, or more
+TCP connections than the WebSocket and those.
 """
 import os
 import sys
@@ -32,13 +33,16 @@ SCENARIOS = [
 
 
 def counts(r):
+    """(requests by kind, TCP connections, WebSockets), without those of asking."""
     stats = r.stats()
+    own = r.stats()["tcp"]["total"] - stats["tcp"]["total"]
     requests = {k: v for k, v in stats["requests"].items() if "/sim/" not in k}
-    return requests, stats["websockets"]["total"]
+    return requests, stats["tcp"]["total"] - own, stats["websockets"]["total"]
 
 
 def measure(name, prompts, command, events):
-    """(requests but for the WebSocket's, those by kind, WebSockets opened)"""
+    """(requests but for the WebSocket's, those by kind, TCP connections,
+    WebSockets among them)"""
     r = rig.Rig()
     try:
         r.start_sim()
@@ -53,22 +57,25 @@ def measure(name, prompts, command, events):
             r.env["COMFYUI_HOST"] = r.sim_url
             r.write("config/comfymux/comfymux.conf", "autostart = no\n")
         r.run(*command, check=0, timeout=120, comfyui=not events)
-        requests, sockets = counts(r)
+        requests, connections, sockets = counts(r)
         kinds = {k: v for k, v in sorted(requests.items()) if k != "GET /ws"}
         if events and kinds != {"POST /prompt": prompts}:
             raise SystemExit("%s by events: %r, not %d times POST /prompt and nothing else" % (name, kinds, prompts))
         if requests.get("POST /prompt") != prompts:
             raise SystemExit("%s: %r" % (name, requests))
-        return sum(kinds.values()), kinds, sockets
+        if events and connections > sockets + prompts:
+            raise SystemExit("%s by events: %d TCP connections" % (name, connections))
+        return sum(kinds.values()), kinds, connections, sockets
     finally:
         r.close()
 
 
 def run(quick=False):
-    """A section of the table: requests by events, beside those by polling."""
+    """A section of the table: by events, beside the same by polling."""
     for name, prompts, command in SCENARIOS:
-        events, _, sockets = measure(name, prompts, command, True)
-        polling, kinds, _ = measure(name, prompts, command, False)
+        events, _, connections, sockets = measure(name, prompts, command, True)
+        polling, kinds, polled_connections, _ = measure(name, prompts, command, False)
         row("HTTP requests, %s, by events" % name, events, "", polling, None,
-            "baseline: polling every 1.5 s (%s); %d WebSocket" % (
-                ", ".join("%d %s" % (v, k) for k, v in kinds.items()), sockets))
+            "baseline: polling every 1.5 s (%s)" % ", ".join("%d %s" % (v, k) for k, v in kinds.items()))
+        row("TCP connections, %s, by events" % name, connections, "", polled_connections, None,
+            "%d of them a WebSocket, which the supervisor keeps for all" % sockets)
