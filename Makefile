@@ -356,7 +356,7 @@ test: test-build
 .PHONY: check check-asan check-mcp check-valgrind fuzz fuzz-corpus
 # The official clients wait for 90 s most of the time, so they begin first.
 check: ## install what is needed, build, run all tests
-	@scripts/install-deps
+	@scripts/install-deps --tests
 	@scripts/check-mcp --install >/dev/null 2>&1 & \
 	        $(SUBMAKE) test-build; rc=$$?; wait; exit $$rc
 	@mkdir -p $(BUILD)/log; log=$(BUILD)/log/check-mcp.log; \
@@ -365,7 +365,7 @@ check: ## install what is needed, build, run all tests
 	        wait $$mcp || rc=1; \
 	        echo 'official MCP clients, conformance suite:'; cat $$log; exit $$rc
 check-asan: ## all tests with address and undefined behaviour sanitizers
-	@scripts/install-deps
+	@scripts/install-deps --tests
 	@$(SUBMAKE) FLAVOUR=asan test
 check-mcp: all ## official MCP clients and conformance suite alone (needs npm)
 	@BIN=$(BIN) scripts/check-mcp
