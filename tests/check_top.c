@@ -21,6 +21,7 @@ static void setup(void)
 {
 	ck_assert_ptr_nonnull(setlocale(LC_CTYPE, "C.UTF-8"));
 	top_model_init(&m);
+	ck_assert_int_eq(m.link, TOP_LINK_COMING);
 	top_model_connected(&m, "0.1.0", 42, true);
 	v = (struct top_view){.pane = TOP_PROMPTS};
 }

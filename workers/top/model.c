@@ -42,7 +42,8 @@ static int64_t number(struct json obj, const char *key)
 
 void top_model_init(struct top_model *m)
 {
-	*m = (struct top_model){.frames = -1, .frames_rate = -1};
+	*m = (struct top_model){
+		.link = TOP_LINK_COMING, .frames = -1, .frames_rate = -1};
 	list_init(&m->prompts);
 }
 
