@@ -316,8 +316,9 @@ static int64_t us_to_feed_in_pieces(size_t len, size_t piece)
 /* Eight times the length may take eight times as long, and not 64 times. */
 START_TEST(no_rescans)
 {
-	int64_t small = us_to_feed_in_pieces(1u << 20, 64);
-	int64_t large = us_to_feed_in_pieces(8u << 20, 64);
+	size_t size = 64 * (size_t)runner_times(1 << 14);
+	int64_t small = us_to_feed_in_pieces(size, 64);
+	int64_t large = us_to_feed_in_pieces(8 * size, 64);
 
 	ck_assert_int_lt(large, 32 * (small + 1000));
 }

@@ -14,7 +14,8 @@ int runner_run(Suite *s);
 
 /* How often to go round a long loop without waits: `n` times, or a twentieth of
  * that where all is some thirty times as slow (scripts/run-checks --valgrind),
- * and one round shows as much about memory as the next. */
+ * and one round shows as much about memory as the next. So runner_times(1) is 0
+ * there: what takes long once is left out. */
 int runner_times(int n);
 
 /* A file below tests/data (directory from TEST_DATA, default "tests/data"),
