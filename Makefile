@@ -35,7 +35,7 @@ IPC    := channel client client_connect conn creds frame frame_queue lines liste
           message message_build zygote
 SUPERVISOR := admission client_queue early eventlog hub life life_begin life_cancel \
           life_end guardian jobs metrics metrics_http notify nursery nursery_worker ops ops_jobs ops_query options peer polling position poster \
-          prompt_fsm queue reconcile restart_policy roles service_user state_dir store store_checkpoint store_jobs \
+          preview_box previews prompt_fsm queue reconcile restart_policy roles service_user state_dir store store_checkpoint store_jobs \
           store_open stream subscription supervisor tell tracker upstream \
           upstream_fsm upstream_socket upstream_tls worker_proc zygote_proc
 SUPERVISOR += limits
@@ -63,7 +63,7 @@ CHECKS := account admission backoff base64 batch batch_plan buf chain chain_spec
           json_mend json_number json_span log map progress progress_fold replay \
           resolve url uuid workflow \
           channel client conn creds frame lines listener message \
-          client_queue eventlog options prompt_fsm queue reconcile state_dir store \
+          client_queue eventlog options preview_box prompt_fsm queue reconcile state_dir store \
           subscription tracker upstream upstream_fsm upstream_socket \
           upstream_tls \
           restart_policy roles service_user worker_proc zygote_wire \

@@ -301,6 +301,22 @@ parse_preview_meta(struct comfy_event *ev, uint32_t meta_len, struct span rest)
 	return take_ids(ev, f) ? COMFY_EVENT_OK : COMFY_EVENT_E_SHAPE;
 }
 
+enum comfy_event_type comfy_event_binary_type(const char *frame, size_t len)
+{
+	if (len < BINARY_HEADER_LEN)
+		return COMFY_EV_UNKNOWN;
+	switch (read_be32(frame)) {
+	case BINARY_PREVIEW:
+		return COMFY_EV_PREVIEW;
+	case BINARY_TEXT:
+		return COMFY_EV_TEXT;
+	case BINARY_PREVIEW_META:
+		return COMFY_EV_PREVIEW_META;
+	default:
+		return COMFY_EV_UNKNOWN;
+	}
+}
+
 enum comfy_event_outcome comfy_event_parse_binary(struct comfy_event *ev,
                                                   const char *frame, size_t len)
 {

@@ -94,8 +94,13 @@ enum comfy_event_outcome comfy_event_parse_text(struct comfy_event *ev,
 enum comfy_event_outcome
 comfy_event_parse_binary(struct comfy_event *ev, const char *frame, size_t len);
 
-/* The same from a type and data that were told apart already: an event that a
- * supervisor passed on. COMFY_EVENT_E_SHAPE for a type that is not known. */
+/* What a binary frame is, by its first bytes alone: for whoever wants to know
+ * no more of it. COMFY_EV_UNKNOWN if it is too short or of an unknown type. */
+enum comfy_event_type comfy_event_binary_type(const char *frame, size_t len);
+
+/* As comfy_event_parse_text, from a type and data that were told apart: an
+ * event that a supervisor passed on. COMFY_EVENT_E_SHAPE for a type that is not
+ * known. */
 enum comfy_event_outcome comfy_event_from(struct comfy_event *ev,
                                           const char *type, struct json data);
 

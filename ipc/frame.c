@@ -28,6 +28,7 @@ struct frame *frame_new_pair(const void *head, size_t head_len,
 		return NULL;
 	f->refs = 1;
 	f->fd = fd;
+	f->counted = NULL;
 	f->len = head_len + len;
 	if (head_len > 0)
 		memcpy(f->data, head, head_len);
@@ -53,6 +54,8 @@ struct frame *frame_unref(struct frame *f)
 		return NULL;
 	if (f->fd >= 0)
 		(void)close(f->fd);
+	if (f->counted)
+		--*f->counted;
 	free(f);
 	return NULL;
 }

@@ -16,6 +16,8 @@
 struct frame {
 	unsigned refs;
 	int fd; /* -1: none; sent on the first byte */
+	/* NULL, or where it is counted while it lives, set after frame_new. */
+	size_t *counted;
 	size_t len;
 	char data[];
 };

@@ -19,6 +19,7 @@
 
 #define MESSAGE_PROTOCOL    1
 #define LINE_MAX_BYTES      (16u << 20) /* longest line on the socket */
+#define PREVIEW_BYTES_MAX   (8u << 20)  /* an image that is passed on */
 #define MESSAGE_ID_MAX      128 /* bytes of a request's id, as JSON text */
 #define REQUEST_MEMBERS_MAX 64  /* of a request, known or not */
 #define REQUEST_FIELDS_MAX  8   /* that an op of messages.def may declare */
@@ -128,6 +129,7 @@ struct event_line {
 	const char *prompt_id;
 	int64_t t_ms;
 	struct span data, progress;
+	bool fd; /* it comes with a descriptor */
 };
 int event_build(struct buf *out, const struct event_line *ev);
 

@@ -150,6 +150,8 @@ int event_build(struct buf *out, const struct event_line *ev)
 	}
 	PUT_TEXT(&l, ",\"t\":");
 	put_int(&l, ev->t_ms);
+	if (ev->fd)
+		PUT_TEXT(&l, ",\"fds\":1");
 	if (ev->data.p) {
 		PUT_TEXT(&l, ",\"data\":");
 		put_json(&l, ev->data);

@@ -150,6 +150,8 @@ static void print_bounds(void)
 		BOUND(LISTENER_BACKLOG, false,
 	              "connections that may wait to be accepted"),
 		BOUND(LISTENER_PATH_MAX, true, "longest path of the socket"),
+		BOUND(PREVIEW_BYTES_MAX, true,
+	              "a picture; a larger one is left out"),
 		BOUND(ERROR_TEXT_MAX, true,
 	              "an error's `message`; a longer one is cut"),
 	};

@@ -52,17 +52,21 @@ static inline void histogram_add(struct histogram *h, uint64_t us)
 	X(folded)     /* superseded while they waited for a client */          \
 	X(missed)     /* left out for a client that read too slowly */         \
 	X(snapshots)                                                           \
-	X(requests)        /* lines from clients */                            \
-	X(bad_requests)    /* of them, refused as not understood */            \
-	X(clients)         /* connections accepted */                          \
-	X(clients_refused) /* turned away at the door */                       \
-	X(clients_shed)    /* disconnected: broke a bound, or took nothing */  \
-	X(limits_hit)      /* by users, see limits.h */                        \
-	X(descriptors)     /* pushed at us and thrown away */                  \
-	X(workers)         /* forked */                                        \
-	X(workers_failed)  /* of them, died or killed unasked */               \
-	X(worker_restarts) /* forked after one that was gone */                \
-	X(zygotes)         /* started */                                       \
+	X(previews)         /* put into a file, for those who asked */         \
+	X(previews_sent)    /* of them, each time to a client */               \
+	X(previews_folded)  /* superseded before they went to a client */      \
+	X(previews_dropped) /* asked for, but nobody's, too large, too many */ \
+	X(requests)         /* lines from clients */                           \
+	X(bad_requests)     /* of them, refused as not understood */           \
+	X(clients)          /* connections accepted */                         \
+	X(clients_refused)  /* turned away at the door */                      \
+	X(clients_shed)     /* disconnected: broke a bound, or took nothing */ \
+	X(limits_hit)       /* by users, see limits.h */                       \
+	X(descriptors)      /* pushed at us and thrown away */                 \
+	X(workers)          /* forked */                                       \
+	X(workers_failed)   /* of them, died or killed unasked */              \
+	X(worker_restarts)  /* forked after one that was gone */               \
+	X(zygotes)          /* started */                                      \
 	X(store_errors)
 
 struct counters {

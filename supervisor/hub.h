@@ -22,6 +22,7 @@
 #include "ipc/message.h"
 #include "supervisor/client_queue.h"
 #include "supervisor/limits.h"
+#include "supervisor/preview_box.h"
 #include "supervisor/subscription.h"
 
 struct prompt;
@@ -60,6 +61,7 @@ struct peer {
 	struct conn conn;
 	struct creds creds;
 	struct client_queue queue;
+	struct preview_box previews;
 	ev_io reader, writer;
 	struct tenant *tenant;
 	struct subscriber subscriber;
@@ -89,6 +91,7 @@ struct wait {
 	/* submit: as if subscribe followed. What is told before the answer is
 	 * held back until then, see tell_hold. */
 	bool subscribe;
+	bool previews; /* ... with previews */
 	struct frame *held[WAIT_HELD_MAX];
 	size_t held_count;
 	uint64_t held_missed; /* that there was no room for */

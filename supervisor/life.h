@@ -24,6 +24,7 @@ struct life_submission {
 	const char *prompt_id;
 	struct span workflow, extra_data;
 	bool hold, subscribe;
+	bool previews; /* with subscribe */
 };
 /* Accepts it and answers the request, now or later. -1 with `err` set: it was
  * not accepted, the request is not answered. */

@@ -29,8 +29,8 @@ static int taken(const char *id, struct error *err)
 }
 
 static int again_active(struct supervisor *sv, struct peer *peer,
-                        struct span id, struct prompt *p, bool subscribe,
-                        struct error *err)
+                        struct span id, struct prompt *p,
+                        const struct life_submission *s, struct error *err)
 {
 	struct life_news none = {0};
 	struct wait *w;
@@ -40,8 +40,8 @@ static int again_active(struct supervisor *sv, struct peer *peer,
 	w = wait_new(peer, id, p, &p->waiters);
 	if (!w)
 		return error_set_nomem(err, "request");
-	if (subscribe)
-		tell_hold(sv, w);
+	if (s->subscribe)
+		tell_hold(sv, w, s->previews);
 	/* Else it waits for the same POST as the first request. */
 	if (list_empty(&p->unanswered))
 		life_reply(sv, p, &none);
@@ -196,7 +196,7 @@ int life_submit(struct supervisor *sv, struct peer *peer, struct span id,
 	if (prompt_id) {
 		p = tracker_find(&sv->tracker, prompt_id, UUID_LEN);
 		if (p)
-			return again_active(sv, peer, id, p, s->subscribe, err);
+			return again_active(sv, peer, id, p, s, err);
 		r = again_ended(sv, peer, id, s, err);
 		if (r != 0)
 			return r < 0 ? -1 : 0;
@@ -219,7 +219,7 @@ int life_submit(struct supervisor *sv, struct peer *peer, struct span id,
 	w = wait_new(peer, id, p, &p->waiters);
 	if (w) {
 		if (s->subscribe)
-			tell_hold(sv, w);
+			tell_hold(sv, w, s->previews);
 		list_append(&sv->poster.unanswered, &p->unanswered);
 	} else {
 		/* It is stored: it will run, even if nobody is told. */

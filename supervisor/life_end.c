@@ -149,6 +149,7 @@ void life_end(struct supervisor *sv, struct prompt *p,
 	if (!list_empty(&p->waiters))
 		life_reply(sv, p, news);
 	list_del(&p->unanswered);
+	previews_end(sv, p);
 	tell_event(sv, p, EVENT_FINISHED, SPAN_NULL);
 	p->finished = true;
 	subject_clear(&p->subject);

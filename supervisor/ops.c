@@ -327,6 +327,7 @@ static int op_submit(struct supervisor *sv, struct peer *peer,
 	s.extra_data = extra.text;
 	s.hold = flag(req, "hold");
 	s.subscribe = flag(req, "subscribe");
+	s.previews = flag(req, "previews");
 	return life_submit(sv, peer, req->id, &s, err);
 }
 
@@ -374,6 +375,27 @@ static void reply_count(struct peer *peer, const struct request *req, size_t n)
 	reply_buf(peer, req, &out);
 }
 
+static struct subject *all_of(struct supervisor *sv, struct peer *peer)
+{
+	return peer->is_operator ? &sv->tracker.everything : &peer->tenant->all;
+}
+
+/* What the request says of previews; nothing leaves it as it was. `id` is
+ * NULL: of all prompts. */
+static void take_previews(struct supervisor *sv, struct peer *peer,
+                          struct subject *s, const char *id,
+                          const struct request *req)
+{
+	bool wanted;
+
+	if (!json_bool(request_field(req, "previews"), &wanted))
+		return;
+	subscription_set_previews(s, &peer->subscriber, wanted);
+	if (!subscription_has_previews(all_of(sv, peer), &peer->subscriber) &&
+	    !wanted)
+		previews_forget(peer, id);
+}
+
 static int subscribe_one(struct supervisor *sv, struct peer *peer,
                          const struct request *req, struct error *err)
 {
@@ -396,6 +418,7 @@ static int subscribe_one(struct supervisor *sv, struct peer *peer,
 		r = subscription_add(&p->subject, &peer->subscriber);
 		if (r != 0)
 			return too_many(r, err);
+		take_previews(sv, peer, &p->subject, p->id, req);
 		/* A worker comes back to what it, or its predecessor, had
 		 * submitted. */
 		if (peer->session)
@@ -479,11 +502,6 @@ static size_t visible(struct supervisor *sv, struct peer *peer, bool send)
 	return n;
 }
 
-static struct subject *all_of(struct supervisor *sv, struct peer *peer)
-{
-	return peer->is_operator ? &sv->tracker.everything : &peer->tenant->all;
-}
-
 static int op_subscribe(struct supervisor *sv, struct peer *peer,
                         const struct request *req, struct error *err)
 {
@@ -505,6 +523,7 @@ static int op_subscribe(struct supervisor *sv, struct peer *peer,
 	r = subscription_add(all_of(sv, peer), &peer->subscriber);
 	if (r != 0)
 		return too_many(r, err);
+	take_previews(sv, peer, all_of(sv, peer), NULL, req);
 	reply_count(peer, req, n);
 	(void)visible(sv, peer, true);
 	return 0;
@@ -521,6 +540,7 @@ static int op_unsubscribe(struct supervisor *sv, struct peer *peer,
 	if (json_is(request_field(req, "prompt_id"), JSON_NONE)) {
 		subscriber_clear(&peer->subscriber);
 		client_queue_forget_due(&peer->queue);
+		previews_forget(peer, NULL);
 		peer_reply(peer, req->id, SPAN_NULL);
 		return 0;
 	}
@@ -534,7 +554,17 @@ static int op_unsubscribe(struct supervisor *sv, struct peer *peer,
 		(void)subscription_remove(&p->subject, &peer->subscriber);
 	if (!subscription_stands(all_of(sv, peer), &peer->subscriber))
 		client_queue_unwant(&peer->queue, id);
+	if (!subscription_has_previews(all_of(sv, peer), &peer->subscriber))
+		previews_forget(peer, id);
 	peer_reply(peer, req->id, SPAN_NULL);
+	return 0;
+}
+
+static int op_preview_ack(struct supervisor *sv, struct peer *peer,
+                          const struct request *req, struct error *err)
+{
+	peer_reply(peer, req->id, SPAN_NULL);
+	previews_ack(peer);
 	return 0;
 }
 
@@ -593,6 +623,7 @@ static op_handler *const handlers[] = {
 	[OP_SUBMIT] = op_submit,
 	[OP_SUBSCRIBE] = op_subscribe,
 	[OP_UNSUBSCRIBE] = op_unsubscribe,
+	[OP_PREVIEW_ACK] = op_preview_ack,
 	[OP_PROGRESS] = ops_progress,
 	[OP_QUEUE] = ops_queue,
 	[OP_HISTORY] = ops_history,

@@ -82,6 +82,8 @@ struct peer *peer_new(struct hub *h, int fd, struct creds *creds,
 	p->is_operator = is_operator;
 	p->tenant->peer_count++;
 	p->subscriber.total = &p->tenant->usage.used[LIMIT_SUBSCRIPTIONS];
+	p->subscriber.previews = &sv->previews.wanted;
+	preview_box_init(&p->previews, &p->tenant->previews);
 	if (!is_operator) {
 		p->queue.total = &p->tenant->usage.used[LIMIT_BUFFERED];
 		p->queue.total_max = limit_max(&sv->cfg, LIMIT_BUFFERED);
@@ -154,6 +156,7 @@ void peer_close(struct peer *p, const char *why)
 	if (h->peer_count == 0)
 		h->idle_since_ms = clock_ms();
 	client_queue_deinit(&p->queue);
+	preview_box_deinit(&p->previews);
 	sv->counters.descriptors += p->conn.fds_discarded;
 	conn_deinit(&p->conn);
 	creds_deinit(&p->creds);
@@ -254,8 +257,10 @@ static void take_leave(struct peer *p)
 
 void peer_work(struct peer *p)
 {
-	bool all = take_lines(p);
+	bool all;
 
+	previews_settle(p);
+	all = take_lines(p);
 	if (settle(p))
 		return;
 	if (!all)

@@ -108,7 +108,7 @@ static void on_text(void *user, const char *frame, size_t len,
 	sv->frame_us = 0;
 }
 
-/* Nobody can ask for previews yet: they are counted. */
+/* Parsed only if somebody wants what they show. */
 static void on_binary(void *user, const char *frame, size_t len,
                       int64_t received_us)
 {
@@ -119,11 +119,17 @@ static void on_binary(void *user, const char *frame, size_t len,
 	sv->counters.frames++;
 	sv->counters.bytes += len;
 	sv->last_frame_ms = received_us / 1000;
+	if (!previews_wanted(&sv->previews)) {
+		sv->counters.events[comfy_event_binary_type(frame, len)]++;
+		return;
+	}
 	outcome = comfy_event_parse_binary(&ev, frame, len);
-	if (outcome == COMFY_EVENT_OK)
-		sv->counters.events[ev.type]++;
-	else
+	if (outcome != COMFY_EVENT_OK) {
 		sv->counters.parse_errors++;
+		return;
+	}
+	sv->counters.events[ev.type]++;
+	previews_take(sv, &ev);
 }
 
 static void on_early(void *user, const char *frame, size_t len)

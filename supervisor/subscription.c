@@ -10,12 +10,14 @@ struct subscription {
 	struct list by_subject, by_subscriber;
 	struct subject *subject;
 	struct subscriber *subscriber;
+	bool previews;
 };
 
 void subject_init(struct subject *s)
 {
 	list_init(&s->subs);
 	s->count = 0;
+	s->previews = 0;
 }
 
 void subscriber_init(struct subscriber *s)
@@ -23,11 +25,25 @@ void subscriber_init(struct subscriber *s)
 	list_init(&s->subs);
 	s->count = 0;
 	s->total = NULL;
+	s->previews = NULL;
 	s->stamp = 0;
+}
+
+static void set_previews(struct subscription *s, bool wanted)
+{
+	size_t *total = s->subscriber->previews;
+
+	if (s->previews == wanted)
+		return;
+	s->previews = wanted;
+	s->subject->previews += wanted ? 1 : (size_t)-1;
+	if (total)
+		*total += wanted ? 1 : (size_t)-1;
 }
 
 static void end(struct subscription *s)
 {
+	set_previews(s, false);
 	list_del(&s->by_subject);
 	list_del(&s->by_subscriber);
 	s->subject->count--;
@@ -90,6 +106,7 @@ int subscription_add(struct subject *subject, struct subscriber *subscriber)
 		return -ENOMEM;
 	s->subject = subject;
 	s->subscriber = subscriber;
+	s->previews = false;
 	list_append(&subject->subs, &s->by_subject);
 	list_append(&subscriber->subs, &s->by_subscriber);
 	subject->count++;
@@ -115,16 +132,47 @@ bool subscription_stands(const struct subject *subject,
 	return find(subject, subscriber) != NULL;
 }
 
-void subject_tell(struct subject *s, uint64_t stamp, subject_cb *cb, void *user)
+void subscription_set_previews(struct subject *subject,
+                               struct subscriber *subscriber, bool wanted)
+{
+	struct subscription *s = find(subject, subscriber);
+
+	if (s)
+		set_previews(s, wanted);
+}
+
+bool subscription_has_previews(const struct subject *subject,
+                               const struct subscriber *subscriber)
+{
+	const struct subscription *s = find(subject, subscriber);
+
+	return s && s->previews;
+}
+
+static void tell(struct subject *s, uint64_t stamp, bool previews,
+                 subject_cb *cb, void *user)
 {
 	struct subscription *sub;
 	struct list *it;
 
 	list_for_each (it, &s->subs) {
 		sub = list_entry(it, struct subscription, by_subject);
-		if (sub->subscriber->stamp == stamp)
+		if (sub->subscriber->stamp == stamp ||
+		    (previews && !sub->previews))
 			continue;
 		sub->subscriber->stamp = stamp;
 		cb(user, sub->subscriber);
 	}
+}
+
+void subject_tell(struct subject *s, uint64_t stamp, subject_cb *cb, void *user)
+{
+	tell(s, stamp, false, cb, user);
+}
+
+void subject_tell_previews(struct subject *s, uint64_t stamp, subject_cb *cb,
+                           void *user)
+{
+	if (s->previews > 0)
+		tell(s, stamp, true, cb, user);
 }

@@ -21,13 +21,15 @@
 struct subject {
 	struct list subs;
 	size_t count;
+	size_t previews; /* of them, those that want previews too */
 };
 
 struct subscriber {
 	struct list subs;
 	size_t count;
-	size_t *total;  /* of several subscribers together; NULL: not counted */
-	uint64_t stamp; /* of the event told last */
+	size_t *total; /* of several subscribers together; NULL: not counted */
+	size_t *previews; /* likewise, subscriptions that want them */
+	uint64_t stamp;   /* of the event told last */
 };
 
 void subject_init(struct subject *s);
@@ -44,6 +46,13 @@ bool subscription_remove(struct subject *subject,
 bool subscription_stands(const struct subject *subject,
                          const struct subscriber *subscriber);
 
+/* Whether a subscription, if it stands, brings previews too. */
+void subscription_set_previews(struct subject *subject,
+                               struct subscriber *subscriber, bool wanted);
+/* Whether one that stands does. */
+bool subscription_has_previews(const struct subject *subject,
+                               const struct subscriber *subscriber);
+
 static inline bool subject_watched(const struct subject *s)
 {
 	return s->count > 0;
@@ -54,6 +63,9 @@ static inline bool subject_watched(const struct subject *s)
 typedef void subject_cb(void *user, struct subscriber *s);
 void subject_tell(struct subject *s, uint64_t stamp, subject_cb *cb,
                   void *user);
+/* Likewise for those that want previews. */
+void subject_tell_previews(struct subject *s, uint64_t stamp, subject_cb *cb,
+                           void *user);
 
 /* Whether `viewer` may see what belongs to `owner`. */
 static inline bool may_see(uid_t viewer, bool is_operator, uid_t owner)

@@ -110,7 +110,8 @@ static int settle(struct supervisor *sv, struct error *err)
 /* As many descriptors as clients may need, if the hard limit allows. */
 static void raise_limit(struct supervisor *sv)
 {
-	rlim_t want = (rlim_t)sv->cfg.max_clients + FDS_BESIDE;
+	rlim_t want =
+		(rlim_t)sv->cfg.max_clients + PREVIEWS_OPEN_MAX + FDS_BESIDE;
 	struct rlimit l;
 
 	if (getrlimit(RLIMIT_NOFILE, &l) < 0) {
@@ -279,6 +280,7 @@ static void on_sweep(struct ev_loop *loop, ev_timer *w, int revents)
 	if (sv->stopping)
 		return;
 	hub_sweep(&sv->hub, now_ms);
+	previews_sweep(sv);
 	stream_sweep(sv, now_ms);
 	life_prune(sv, now_ms);
 	if (!api_busy(sv)) {
@@ -531,6 +533,7 @@ int supervisor_init(struct supervisor *sv, const struct options *o,
 	if (settle(sv, err) < 0)
 		goto fail;
 	raise_limit(sv);
+	previews_init(sv);
 	if (give_up_root(sv, err) < 0)
 		goto fail;
 	if (load_credentials(sv, err) < 0 || open_parts(sv, err) < 0)

@@ -25,6 +25,7 @@
 #include "supervisor/notify.h"
 #include "supervisor/nursery.h"
 #include "supervisor/options.h"
+#include "supervisor/previews.h"
 #include "supervisor/reconcile.h"
 #include "supervisor/service_user.h"
 #include "supervisor/state_dir.h"
@@ -115,6 +116,7 @@ struct supervisor {
 	struct nursery nursery;
 	struct jobs jobs;
 	struct hub hub;
+	struct previews previews;
 	struct notify notify;
 	struct metrics_http *metrics; /* NULL: none */
 	int64_t started_epoch_ms;

@@ -212,7 +212,7 @@ void tell_snapshot_soon(struct supervisor *sv, struct peer *peer,
 
 /* --- submit and subscribe in one ------------------------------------------ */
 
-void tell_hold(struct supervisor *sv, struct wait *w)
+void tell_hold(struct supervisor *sv, struct wait *w, bool previews)
 {
 	struct event_line line = {
 		.event = EVENT_SNAPSHOT,
@@ -223,6 +223,7 @@ void tell_hold(struct supervisor *sv, struct wait *w)
 	};
 
 	w->subscribe = true;
+	w->previews = previews;
 	w->prompt->eager++;
 	w->held[0] = build(sv, &line);
 	if (w->held[0])
@@ -238,6 +239,9 @@ int tell_release(struct supervisor *sv, struct wait *w)
 		r = subscription_add(&p->subject, &w->peer->subscriber);
 	if (r != 0)
 		return r;
+	if (w->previews)
+		subscription_set_previews(&p->subject, &w->peer->subscriber,
+		                          true);
 	if (w->held_missed > 0) {
 		/* What was held is part of the snapshot. */
 		(void)tell_snapshot(sv, w->peer, p->id,

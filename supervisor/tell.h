@@ -18,8 +18,8 @@ void tell_comfy_event(struct supervisor *sv, struct prompt *p,
 bool tell_snapshot(struct supervisor *sv, struct peer *peer, const char *id,
                    uint64_t missed);
 /* A submit that subscribes waits for its answer: from now on events are held
- * for it, a snapshot first. */
-void tell_hold(struct supervisor *sv, struct wait *w);
+ * for it, a snapshot first. `previews`: it wants them, from its answer on. */
+void tell_hold(struct supervisor *sv, struct wait *w, bool previews);
 /* Its answer was given: what was held goes out, then events as they come. 0,
  * -ENOBUFS or -ENOMEM as subscription_add. */
 int tell_release(struct supervisor *sv, struct wait *w);

@@ -34,6 +34,7 @@ struct tenant {
 	size_t job_count;          /* not over */
 	struct limit_usage usage;  /* see tenant_usage() */
 	struct lines_budget lines; /* unfinished lines of its connections */
+	size_t previews;           /* held for its connections */
 };
 
 /* What it has, as it is now. */

@@ -252,12 +252,19 @@ static enum comfy_event_outcome parse_binary(struct comfy_event *ev,
 {
 	/* A copy of exactly that size, so that reading past it is noticed. */
 	static char *copy;
+	enum comfy_event_outcome r;
 
 	free(copy);
 	copy = malloc(len > 0 ? len : 1);
 	ck_assert_ptr_nonnull(copy);
 	memcpy(copy, frame, len);
-	return comfy_event_parse_binary(ev, copy, len);
+	r = comfy_event_parse_binary(ev, copy, len);
+	if (r == COMFY_EVENT_OK)
+		ck_assert_int_eq(comfy_event_binary_type(copy, len), ev->type);
+	if (r == COMFY_EVENT_E_SHORT && len < 8)
+		ck_assert_int_eq(comfy_event_binary_type(copy, len),
+		                 COMFY_EV_UNKNOWN);
+	return r;
 }
 
 START_TEST(test_preview)

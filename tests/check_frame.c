@@ -66,6 +66,21 @@ START_TEST(descriptor_goes_with_the_last_reference)
 }
 END_TEST
 
+START_TEST(counted_while_it_lives)
+{
+	struct frame *f = frame_new("a", 1, -1);
+	size_t count = 1;
+
+	ck_assert_ptr_nonnull(f);
+	f->counted = &count;
+	(void)frame_ref(f);
+	(void)frame_unref(f);
+	ck_assert_uint_eq(count, 1);
+	(void)frame_unref(f);
+	ck_assert_uint_eq(count, 0);
+}
+END_TEST
+
 /* Grown while it is wrapped around, the order stays. */
 START_TEST(ring_keeps_order)
 {
@@ -166,6 +181,7 @@ static Suite *frame_suite(void)
 	tcase_add_test(t, references);
 	tcase_add_test(t, two_pieces);
 	tcase_add_test(t, descriptor_goes_with_the_last_reference);
+	tcase_add_test(t, counted_while_it_lives);
 	tcase_add_test(t, ring_keeps_order);
 	tcase_add_test(t, many_frames_in_one_call);
 	tcase_add_test(t, frame_with_descriptor_goes_alone);

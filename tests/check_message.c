@@ -368,6 +368,15 @@ START_TEST(events)
 	ck_assert_int_eq(event_build(&b, &ev), 0);
 	expect_text(&b, "{\"event\":\"upstream\",\"t\":-9223372036854775808,"
 	                "\"data\":{\"state\":\"down\"}}\n");
+	ev = (struct event_line){.event = EVENT_PREVIEW,
+	                         .seq = 5,
+	                         .prompt_id = "p",
+	                         .t_ms = 1,
+	                         .data = SPAN("{\"bytes\":2}"),
+	                         .fd = true};
+	ck_assert_int_eq(event_build(&b, &ev), 0);
+	expect_text(&b, "{\"event\":\"preview\",\"seq\":5,\"prompt_id\":\"p\","
+	                "\"t\":1,\"fds\":1,\"data\":{\"bytes\":2}}\n");
 	buf_deinit(&b);
 }
 END_TEST

@@ -132,6 +132,53 @@ START_TEST(test_may_see)
 }
 END_TEST
 
+static const char *show(uint64_t stamp)
+{
+	told[0] = '\0';
+	subject_tell_previews(&prompt, stamp, on_told, NULL);
+	subject_tell_previews(&tenant, stamp, on_told, NULL);
+	subject_tell_previews(&everything, stamp, on_told, NULL);
+	return told;
+}
+
+/* Those who asked, once each, and no others; the count of who asks is right
+ * whichever way a subscription ends. */
+START_TEST(test_previews)
+{
+	size_t wanted = 0;
+
+	ann.previews = bob.previews = &wanted;
+	subscription_set_previews(&prompt, &ann, true);
+	ck_assert_uint_eq(wanted, 0);
+	ck_assert_int_eq(subscription_add(&prompt, &ann), 0);
+	ck_assert_int_eq(subscription_add(&prompt, &bob), 0);
+	ck_assert_int_eq(subscription_add(&tenant, &ann), 0);
+	ck_assert_str_eq(show(1), "");
+	subscription_set_previews(&prompt, &ann, true);
+	subscription_set_previews(&prompt, &ann, true);
+	subscription_set_previews(&tenant, &ann, true);
+	ck_assert_uint_eq(wanted, 2);
+	ck_assert(subscription_has_previews(&prompt, &ann));
+	ck_assert(!subscription_has_previews(&prompt, &bob));
+	ck_assert(!subscription_has_previews(&everything, &bob));
+	ck_assert_str_eq(show(2), "a");
+	ck_assert_str_eq(tell(3), "ab");
+	/* Again without a word on previews: as it was. */
+	ck_assert_int_eq(subscription_add(&prompt, &ann), 0);
+	ck_assert_str_eq(show(4), "a");
+	subscription_set_previews(&prompt, &bob, true);
+	ck_assert_str_eq(show(5), "ab");
+	subscription_set_previews(&prompt, &bob, false);
+	ck_assert_str_eq(show(6), "a");
+	subject_clear(&prompt);
+	ck_assert_uint_eq(wanted, 1);
+	ck_assert_uint_eq(prompt.previews, 0);
+	subscriber_clear(&ann);
+	ck_assert_uint_eq(wanted, 0);
+	ck_assert_uint_eq(tenant.previews, 0);
+}
+END_TEST
+
 static Suite *subscription_suite(void)
 {
 	Suite *s = suite_create("subscription");
@@ -145,6 +192,7 @@ static Suite *subscription_suite(void)
 	tcase_add_test(t, test_clear_from_either_end);
 	tcase_add_test(t, test_bound);
 	tcase_add_test(t, test_may_see);
+	tcase_add_test(t, test_previews);
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -97,10 +97,12 @@ class Isolation(TenantCase):
         self.assertIn(PREFIX, self.file)
         bad = self.client.ask("submit", workflow=failing(), subscribe=True)
         self.client.finished(bad["prompt_id"])
-        long = {"steps": 100000, "step_ms": 20, "prefix": PREFIX}
-        runs, waits = (self.client.ask("submit", workflow=sampler(seed=i, **long),
+        long = {"steps": 100000, "step_ms": 20, "previews": 100000, "preview_bytes": 5000,
+                "prefix": PREFIX}
+        runs, waits = (self.client.ask("submit", workflow=sampler(seed=i, **long), previews=True,
                                        subscribe=True)["prompt_id"] for i in (2, 3))
         self.client.event("progress", runs)
+        self.client.event("preview", runs)
         self.ids = {"ended": r["prompt_id"], "failed": bad["prompt_id"], "runs": runs,
                     "waits": waits}
         self.client_id = d.status()["upstream"]["client_id"]
@@ -167,8 +169,17 @@ class Isolation(TenantCase):
 
     def try_subscribe(self, c):
         self.same_as_nobodys(c, "subscribe")
+        self.same_as_nobodys(c, "subscribe", previews=True)
         other = self.bob.client()
-        self.assertEqual(other.ask("subscribe")["prompts"], 0)
+        self.assertEqual(other.ask("subscribe", previews=True)["prompts"], 0)
+        self.unseen("")
+
+    def try_preview_ack(self, c):
+        """Of nothing: brings none, and takes none of Ann's away."""
+        self.assertEqual(c.ask("preview_ack"), {})
+        mark = len(self.client.events)
+        self.client.ask("preview_ack")
+        self.client.event("preview", self.ids["runs"], start=mark)
         self.unseen("")
 
     def try_lists(self, c):
@@ -224,6 +235,7 @@ class Isolation(TenantCase):
             "hello": self.try_hello, "attach": self.try_attach, "submit": self.try_submit,
             "subscribe": self.both(self.try_subscribe, self.try_job("subscribe")),
             "unsubscribe": self.both(self.try_prompt("unsubscribe"), self.try_job("unsubscribe")),
+            "preview_ack": self.try_preview_ack,
             "progress": self.try_prompt("progress"), "cancel": self.try_prompt("cancel"),
             "queue": self.try_lists, "history": self.try_lists, "status": self.try_lists,
             "reconnect": lambda c: self.denied(c, "reconnect"),
@@ -247,13 +259,15 @@ class Isolation(TenantCase):
         attempts = self.socket_attempts()
         self.assertEqual(sorted(ops()), sorted(attempts), "an op without an attempt")
         listener = self.bob.client()
-        listener.ask("subscribe")
+        listener.ask("subscribe", previews=True)
         c = self.bob.client()
         for op, attempt in attempts.items():
             with self.subTest(op):
                 attempt(c)
         self.still_runs()
+        listener.ask("ping")
         for e in listener.events + c.events:
+            self.assertNotEqual(e["event"], "preview")
             self.unseen(json.dumps(e))
         print("attempts on another tenant by the socket: %d" % self.attempts)
 
