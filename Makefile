@@ -39,7 +39,7 @@ SUPERVISOR := admission client_queue early eventlog hub life life_begin life_can
           store_open stream subscription supervisor tell tracker upstream \
           upstream_fsm upstream_socket upstream_tls worker_proc zygote_proc
 SUPERVISOR += limits
-WORKERS := worker zygote remote_file link link_http poller follow cancel execute \
+WORKERS := worker preview zygote remote_file link link_http poller follow cancel execute \
            execute_submit execute_view batch chain hand_over job_worker request request_run request_job request_query request_view \
            jsonrpc record_mac mcp mcp_call mcp_describe mcp_files mcp_methods mcp_outputs \
            mcp_progress mcp_resources mcp_result mcp_session mcp_ticker mcp_uri \
@@ -67,7 +67,7 @@ CHECKS := account admission backoff base64 batch batch_plan buf chain chain_spec
           subscription tracker upstream upstream_fsm upstream_socket \
           upstream_tls \
           restart_policy roles service_user worker_proc zygote_wire \
-          lib lib_loop link follow execute record_mac request bars files out progress_log \
+          lib lib_loop link preview follow execute record_mac request bars files out progress_log \
           jsonrpc mcp_lines mcp_progress mcp_resources mcp_session tool_args tool_table
 CHECKS += limits top
 FUZZERS := chain comfy_event json_mend json_span lines message config url progress workflow \

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/fdutil.h"
 #include "tests/runner.h"
 #include "workers/front/files.h"
 
@@ -206,6 +207,37 @@ START_TEST(test_missing_directory)
 }
 END_TEST
 
+START_TEST(test_replace)
+{
+	struct error err = ERROR_NULL;
+	char path[1024], *data = NULL;
+	mode_t mask = umask(027);
+	struct stat st;
+	size_t len;
+
+	(void)snprintf(path, sizeof(path), "%s", in_dir("p"));
+	ck_assert_int_eq(files_replace(path, SPAN("one"), &err), 0);
+	ck_assert_int_eq(stat(path, &st), 0);
+	ck_assert_uint_eq(st.st_mode & 07777, 0640);
+	ck_assert_int_eq(files_replace(path, SPAN("three"), &err), 0);
+	(void)umask(mask);
+	ck_assert_int_eq(fd_read_file(path, 100, &data, &len), 0);
+	ck_assert_str_eq(data, "three");
+	free(data);
+	ck_assert_uint_eq(entries(), 1);
+	/* Nothing but a file is replaced, wherever it leads. */
+	ck_assert_int_eq(symlink(path, in_dir("link")), 0);
+	ck_assert_int_eq(mkfifo(in_dir("fifo"), 0600), 0);
+	ck_assert_int_lt(files_replace(in_dir("link"), SPAN("x"), &err), 0);
+	ck_assert_int_eq(err.code, ERR_INVALID);
+	ck_assert_int_lt(files_replace(in_dir("fifo"), SPAN("x"), &err), 0);
+	ck_assert_int_lt(files_replace(dir, SPAN("x"), &err), 0);
+	ck_assert_int_lt(files_replace(in_dir("no/p"), SPAN("x"), &err), 0);
+	ck_assert_int_eq(err.code, ERR_NOT_FOUND);
+	ck_assert_uint_eq(entries(), 3);
+}
+END_TEST
+
 static Suite *files_suite(void)
 {
 	Suite *s = suite_create("files");
@@ -219,6 +251,7 @@ static Suite *files_suite(void)
 	tcase_add_test(t, test_name_taken_meanwhile);
 	tcase_add_test(t, test_bound);
 	tcase_add_test(t, test_missing_directory);
+	tcase_add_test(t, test_replace);
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -248,10 +248,24 @@ static void on_follow_unknown(void *user, const struct error *err)
 	execute_finish(user, EXECUTE_ERROR, err);
 }
 
+static void on_follow_preview(void *user, struct json data, int fd)
+{
+	struct execute *e = user;
+
+	e->handlers->on_preview(e->user, data, fd);
+}
+
 static const struct follow_handlers follow_handlers = {
 	.on_news = on_follow_news,
 	.on_end = on_follow_end,
 	.on_unknown = on_follow_unknown,
+};
+
+static const struct follow_handlers follow_handlers_previews = {
+	.on_news = on_follow_news,
+	.on_end = on_follow_end,
+	.on_unknown = on_follow_unknown,
+	.on_preview = on_follow_preview,
 };
 
 void execute_start_follow(struct execute *e, bool subscribed, bool taken)
@@ -264,7 +278,10 @@ void execute_start_follow(struct execute *e, bool subscribed, bool taken)
 	ev_timer_stop(link_loop(e->link), &e->step);
 	if (!e->follow)
 		e->follow = follow_new(e->link, e->prompt_id, true, subscribed,
-		                       &follow_handlers, e, &err);
+		                       e->handlers->on_preview
+		                               ? &follow_handlers_previews
+		                               : &follow_handlers,
+		                       e, &err);
 	if (!e->follow) {
 		execute_finish(e, EXECUTE_ERROR, &err);
 		return;

@@ -54,6 +54,8 @@ struct execute_handlers {
 	void (*on_submitted)(void *user, const char *prompt_id,
 	                     struct json node_errors);
 	void (*on_news)(void *user, const struct follow_news *news);
+	/* As follow_handlers'. May be NULL. */
+	void (*on_preview)(void *user, struct json data, int fd);
 	/* Exactly once, last; the execute may be freed in it. */
 	void (*on_end)(void *user, const struct execute_result *r);
 };

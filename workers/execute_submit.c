@@ -127,6 +127,8 @@ static int execute_submit_text(const struct execute *e, struct buf *b)
 	buf_json_string(b, e->prompt_id, strlen(e->prompt_id));
 	if (!e->submit_only)
 		buf_puts(b, ",\"subscribe\":true");
+	if (!e->submit_only && e->handlers->on_preview)
+		buf_puts(b, ",\"previews\":true");
 	if (e->hold)
 		buf_puts(b, ",\"hold\":true");
 	buf_json_key(b, "workflow");

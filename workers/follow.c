@@ -179,6 +179,13 @@ static void follow_on_event(void *user, const struct incoming *ev)
 		follow_tell(f, ev->event, ev->data, change);
 }
 
+static void follow_on_preview(void *user, struct json data, int fd)
+{
+	struct follow *f = user;
+
+	f->handlers->on_preview(f->user, data, fd);
+}
+
 static void on_subscribed(void *user, const struct incoming *in,
                           const struct error *err)
 {
@@ -221,6 +228,8 @@ static int follow_subscribe(struct follow *f, struct error *err)
 	buf_putc(&b, '{');
 	buf_json_key(&b, "prompt_id");
 	buf_json_string(&b, f->prompt_id, strlen(f->prompt_id));
+	if (f->handlers->on_preview)
+		buf_puts(&b, ",\"previews\":true");
 	buf_putc(&b, '}');
 	if (!buf_ok(&b))
 		return error_set_nomem(err, "subscribe");
@@ -359,6 +368,7 @@ struct follow *follow_new(struct link *l, const char *prompt_id, bool submitted,
 	f->bus = (struct link_watch){
 		.prompt_id = f->prompt_id,
 		.on_event = follow_on_event,
+		.on_preview = h->on_preview ? follow_on_preview : NULL,
 		.on_bus = follow_on_bus,
 		.user = f,
 	};

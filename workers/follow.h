@@ -39,6 +39,9 @@ struct follow_handlers {
 	/* The prompt is not known (not on the bus, not in queue or history) and
 	 * never was: nothing to follow. Last call. */
 	void (*on_unknown)(void *user, const struct error *err);
+	/* A picture of what is being made: asks for them where it is set, while
+	 * there is a bus. `fd` is closed afterwards, see preview_take(). */
+	void (*on_preview)(void *user, struct json data, int fd);
 	/* ComfyUI doesn't answer while it is polled; that goes on. Not news of
 	 * the prompt. May be NULL. */
 	void (*on_trouble)(void *user, const struct error *err);

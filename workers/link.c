@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/uuid.h"
@@ -275,6 +276,33 @@ static void on_client_ready(void *user, const struct client_server *server)
 		link_drop_bus(l, &err, AFTER_REFUSED);
 }
 
+static void on_preview_acked(void *user, const struct incoming *in,
+                             const struct error *err)
+{
+	if (in && err)
+		log_debug("link", "preview_ack: %s", err->text);
+}
+
+/* Acknowledged at once: what comes takes the place of what is kept. */
+static void link_take_preview(struct link *l, const struct incoming *ev)
+{
+	cleanup_close int fd = client_take_fd(l->client);
+	struct link_cursor c;
+	struct link_watch *w;
+	struct error err;
+
+	if (fd >= 0 && link_ask(l, OP_PREVIEW_ACK, SPAN_NULL, 0,
+	                        on_preview_acked, NULL, &err) == 0)
+		log_debug("link", "preview_ack not sent: %s", err.text);
+	cursor_open(l, &c);
+	while (fd >= 0 && (w = cursor_next(l, &c))) {
+		if (w->on_preview && w->prompt_id &&
+		    json_string_eq(ev->prompt_id, w->prompt_id))
+			w->on_preview(w->user, ev->data, fd);
+	}
+	cursor_close(l, &c);
+}
+
 static void on_client_event(void *user, const struct incoming *ev)
 {
 	struct link *l = user;
@@ -284,6 +312,10 @@ static void on_client_event(void *user, const struct incoming *ev)
 	link_watch_quiet(l);
 	if (ev->event == EVENT_SESSIONS)
 		take_unsigned(&l->sessions, json_get(ev->data, "sessions"));
+	if (ev->event == EVENT_PREVIEW) {
+		link_take_preview(l, ev);
+		return;
+	}
 	cursor_open(l, &c);
 	while ((w = cursor_next(l, &c))) {
 		if (w->on_event &&
@@ -350,6 +382,10 @@ int link_set_bus(struct link *l, int fd, struct error *err)
 		link_tell_bus(l, false);
 		return -1;
 	}
+	/* Previews come with some. One that isn't announced stays where it is
+	 * until the bus is closed; a few, and it is. */
+	if (client_expect_fds(l->client) < 0)
+		log_warn("link", "no descriptors can be taken: no previews");
 	l->state = LINK_HELLO;
 	ev_timer_set(&l->deadline, l->patience.attach_ms / 1000.0, 0.);
 	ev_timer_start(l->loop, &l->deadline);

@@ -158,6 +158,9 @@ struct link_watch {
 	const char *prompt_id;
 	/* NULL: no events are wanted. */
 	void (*on_event)(void *user, const struct incoming *ev);
+	/* A preview of `prompt_id`, which the supervisor was asked for; `fd` is
+	 * closed afterwards. NULL: not wanted. */
+	void (*on_preview)(void *user, struct json data, int fd);
 	/* The bus is ready (true), or gone or was refused (false). */
 	void (*on_bus)(void *user, bool up);
 	void *user;

@@ -53,6 +53,11 @@ bool command_output(const struct command *c, struct span bytes)
 	return c->all->sink->output(c->all->user, c->line, bytes);
 }
 
+bool command_preview(const struct command *c, struct preview *p, bool last)
+{
+	return c->all->sink->preview(c->all->user, c->line, p, last);
+}
+
 int command_record(const struct command *c, struct span record,
                    struct worker_record *r, struct error *err)
 {
@@ -543,6 +548,12 @@ static int sink_record(void *user, uint64_t line, struct span record,
 	return worker_record(user, line, record, r, err);
 }
 
+static bool sink_preview(void *user, uint64_t line, struct preview *p,
+                         bool last)
+{
+	return preview_send(user, line, p, last);
+}
+
 static void *request_start(struct worker *w, struct json hello,
                            struct error *err)
 {
@@ -550,6 +561,7 @@ static void *request_start(struct worker *w, struct json hello,
 		.respond = sink_respond,
 		.output = sink_output,
 		.record = sink_record,
+		.preview = sink_preview,
 	};
 
 	return commands_new(worker_link(w), w, &sink, w, err);

@@ -5,9 +5,10 @@
  *
  * | op       | params                               | result               |
  * |----------|--------------------------------------|----------------------|
- * | run      | workflow, timeout_ms, prompt_id      | ExecutionProgress    |
+ * | run      | workflow, timeout_ms, prompt_id,     | ExecutionProgress    |
+ * |          | previews                             |                      |
  * | submit   | workflow, prompt_id, hold            | as op submit         |
- * | watch    | prompt_id, timeout_ms                | ExecutionProgress    |
+ * | watch    | prompt_id, timeout_ms, previews      | ExecutionProgress    |
  * | progress | prompt_id                            | ExecutionProgress    |
  * | cancel   | prompt_id                            | how                  |
  * | queue    | comfyui                              | as op queue          |
@@ -40,6 +41,7 @@
 #ifndef WORKERS_REQUEST_H
 #define WORKERS_REQUEST_H
 
+#include "workers/preview.h"
 #include "workers/worker.h"
 
 #define REQUEST_COMMANDS_MAX 1024 /* in hand at once */
@@ -61,6 +63,11 @@ struct command_sink {
 	bool (*output)(void *user, uint64_t line, struct span bytes);
 	int (*record)(void *user, uint64_t line, struct span record,
 	              struct worker_record *r, struct error *err);
+	/* A preview, if run or watch was asked for them. True: it is done with,
+	 * or was moved away; false: later, when there is room for outputs.
+	 * `last`: the answer comes next. */
+	bool (*preview)(void *user, uint64_t line, struct preview *p,
+	                bool last);
 };
 /* `w` is for commands that have files written; NULL if there are none. */
 struct commands *commands_new(struct link *l, struct worker *w,

@@ -67,6 +67,8 @@ struct worker *command_worker(const struct command *c);
 struct link *command_link(const struct command *c);
 /* As worker_output and worker_record, for the command's line. */
 bool command_output(const struct command *c, struct span bytes);
+/* As command_sink.preview. */
+bool command_preview(const struct command *c, struct preview *p, bool last);
 int command_record(const struct command *c, struct span record,
                    struct worker_record *r, struct error *err);
 

@@ -25,8 +25,10 @@
 struct run_job {
 	struct command *command;
 	bool submit_only, hold;
-	bool events;          /* outputs carry each event's data too */
-	struct json workflow; /* JSON_NONE for watch */
+	bool events;            /* outputs carry each event's data too */
+	bool previews;          /* wanted */
+	struct preview preview; /* the latest, not passed on yet */
+	struct json workflow;   /* JSON_NONE for watch */
 	size_t total_nodes;
 	int64_t timeout_ms;
 	char *prompt_id;
@@ -135,9 +137,30 @@ static void on_news(void *user, const struct follow_news *news)
 	           news->data);
 }
 
+/* --- previews ------------------------------------------------------------ */
+
+static void run_show(struct run_job *j, bool last)
+{
+	if (preview_is(&j->preview) &&
+	    command_preview(j->command, &j->preview, last))
+		preview_drop(&j->preview);
+}
+
+static void on_preview(void *user, struct json data, int fd)
+{
+	struct run_job *j = user;
+	int r = preview_take(&j->preview, data, fd);
+
+	if (r < 0)
+		log_warn("run", "a preview can't be kept: %s", strerror(-r));
+	run_show(j, false);
+}
+
 static void run_room(struct command *c)
 {
 	struct run_job *j = c->job;
+
+	run_show(j, false);
 
 	if (j->dirty && (j->execute || j->follow))
 		run_output(j, j->last_event, true, JSON_MISSING);
@@ -169,6 +192,7 @@ static void run_end_result(struct run_job *j, const struct progress *p,
 	struct json whole, error;
 	struct error err;
 
+	run_show(j, true);
 	run_note(j, p);
 	run_put_result(j, p, node_errors, &b);
 	if (!buf_ok(&b) || json_parse(&whole, b.data, b.len, 0, NULL)) {
@@ -194,6 +218,7 @@ static void run_end_error(struct run_job *j, const struct progress *p,
 	cleanup_buf struct buf extra = BUF_INIT(OUTPUT_MAX);
 	const char *id = progress_get(p)->prompt_id;
 
+	run_show(j, true);
 	buf_puts(&extra, "\"prompt_id\":");
 	buf_json_string(&extra, id, strlen(id));
 	buf_printf(&extra, ",\"submitted\":%s", submitted ? "true" : "false");
@@ -262,6 +287,12 @@ static const struct execute_handlers run_handlers = {
 	.on_end = on_end,
 };
 
+static const struct execute_handlers run_handlers_previews = {
+	.on_news = on_news,
+	.on_preview = on_preview,
+	.on_end = on_end,
+};
+
 /* --- run and submit ------------------------------------------------------ */
 
 static void run_drop(struct command *c)
@@ -274,6 +305,7 @@ static void run_drop(struct command *c)
 	ev_timer_stop(link_loop(command_link(c)), &j->timeout);
 	j->execute = execute_free(j->execute);
 	j->follow = follow_free(j->follow);
+	preview_drop(&j->preview);
 	progress_log_deinit(&j->told);
 	buf_deinit(&j->log);
 	free(j->prompt_id);
@@ -302,6 +334,8 @@ static struct run_job *run_job_new(struct command *c, struct error *err)
 	}
 	j->command = c;
 	j->workflow = JSON_MISSING;
+	j->preview.fd = -1;
+	(void)json_bool(json_get(c->params, "previews"), &j->previews);
 	ev_timer_init(&j->timeout, on_watch_timeout, 0., 0.);
 	progress_log_init(&j->told);
 	buf_init(&j->log, LOG_BYTES_MAX);
@@ -341,8 +375,9 @@ static int run_execute(struct run_job *j, struct error *err)
 		if (o.timeout_ms < 1)
 			o.timeout_ms = 1;
 	}
-	j->execute = execute_new(command_link(j->command), &o, &run_handlers, j,
-	                         err);
+	j->execute = execute_new(
+		command_link(j->command), &o,
+		j->previews ? &run_handlers_previews : &run_handlers, j, err);
 	if (!j->execute)
 		return -1;
 	if (j->command->cancelled)
@@ -498,6 +533,14 @@ static const struct follow_handlers watch_handlers = {
 	.on_trouble = on_watch_trouble,
 };
 
+static const struct follow_handlers watch_handlers_previews = {
+	.on_news = on_news,
+	.on_preview = on_preview,
+	.on_end = on_watch_end,
+	.on_unknown = on_watch_unknown,
+	.on_trouble = on_watch_trouble,
+};
+
 static int watch_start(struct command *c, struct error *err)
 {
 	struct run_job *j = run_job_new(c, err);
@@ -511,8 +554,10 @@ static int watch_start(struct command *c, struct error *err)
 	                err) ||
 	    (!link_on_bus(l) && command_check_sight(c, j->prompt_id, err)))
 		return -1;
-	j->follow = follow_new(l, j->prompt_id, link_claimed(l, j->prompt_id),
-	                       false, &watch_handlers, j, err);
+	j->follow = follow_new(
+		l, j->prompt_id, link_claimed(l, j->prompt_id), false,
+		j->previews ? &watch_handlers_previews : &watch_handlers, j,
+		err);
 	if (!j->follow)
 		return -1;
 	j->known = follow_resume(j->follow, run_told(j));

@@ -36,6 +36,7 @@ struct tool_ask {
 	tool_answer_cb *on_answer;
 	tool_output_cb *on_output;
 	struct buf answer;
+	struct preview preview; /* the latest */
 	ev_timer deliver;
 	struct worker_record *record; /* waits for its intent to be safe */
 };
@@ -90,6 +91,20 @@ static bool on_command_output(void *user, uint64_t line, struct span bytes)
 	return true;
 }
 
+static bool on_command_preview(void *user, uint64_t line, struct preview *p,
+                               bool last)
+{
+	struct tool_ask *a = user;
+
+	preview_move(&a->preview, p);
+	return true;
+}
+
+const struct preview *tool_ask_preview(const struct tool_ask *a)
+{
+	return &a->preview;
+}
+
 static void on_intent_safe(struct tool_call *c)
 {
 	struct tool_ask *a = c->recording;
@@ -138,6 +153,7 @@ static struct tool_ask *ask_new(struct tool_call *c, const char *op,
 	static const struct command_sink sink = {
 		.respond = on_respond,
 		.output = on_command_output,
+		.preview = on_command_preview,
 		.record = on_record,
 	};
 	cleanup_buf struct buf request = BUF_INIT(ANSWER_BYTES);
@@ -152,6 +168,7 @@ static struct tool_ask *ask_new(struct tool_call *c, const char *op,
 		return NULL;
 	}
 	list_init(&a->node);
+	a->preview.fd = -1;
 	a->call = c;
 	a->loop = c->host->loop;
 	a->line = tool_line(c);
@@ -209,6 +226,7 @@ struct tool_ask *tool_ask_free(struct tool_ask *a)
 	ev_timer_stop(a->loop, &a->deliver);
 	a->commands = commands_free(a->commands);
 	buf_deinit(&a->answer);
+	preview_drop(&a->preview);
 	free(a);
 	return NULL;
 }

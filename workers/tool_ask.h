@@ -10,6 +10,7 @@
 
 #include "workers/mcp_tools.h"
 
+struct preview;
 struct tool_ask;
 
 /* The command's answer: `body` is the result, or the error object when `ok` is
@@ -24,6 +25,9 @@ typedef void tool_output_cb(struct tool_call *c, struct json output);
 struct tool_ask *tool_ask_new(struct tool_call *c, const char *op,
                               struct span params, tool_answer_cb *on_answer,
                               tool_output_cb *on_output);
+/* The latest preview that it was told of, if `params` asked for them; else
+ * empty. */
+const struct preview *tool_ask_preview(const struct tool_ask *a);
 /* Asks the command to cancel what it runs; its answer still comes. */
 void tool_ask_cancel(struct tool_ask *a);
 /* No callback will come. NULL is fine; returns NULL. Allowed in callbacks. */

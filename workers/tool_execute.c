@@ -294,6 +294,17 @@ static const char *what_next(struct json p)
 	              "workflow and run it again";
 }
 
+/* What a call that ends without a result shows, if it asked: of a prompt that
+ * isn't through. */
+static const struct preview *preview_of(const struct tool_call *c)
+{
+	const struct execution *e = c->state;
+
+	return tool_arg_bool(c, "return_preview", false)
+	               ? tool_ask_preview(e->ask)
+	               : NULL;
+}
+
 static void finish_result(struct tool_call *c, struct json p)
 {
 	struct execution *e = c->state;
@@ -306,13 +317,15 @@ static void finish_result(struct tool_call *c, struct json p)
 	(void)buf_putc(&out, '}');
 	tool_finish_files(c, &e->images, &out, failed, json_get(p, "prompt_id"),
 	                  json_get(p, "outputs"),
-	                  tool_arg_bool(c, "return_images", false));
+	                  tool_arg_bool(c, "return_images", false),
+	                  failed ? preview_of(c) : NULL);
 }
 
 /* The wait is over before the prompt is: no error, but a hand to hold. */
 static void finish_waiting(struct tool_call *c, struct json error)
 {
 	struct json p = json_get(error, "progress");
+	struct execution *e = c->state;
 	cleanup_buf struct buf out = BUF_INIT(RESULT_BYTES);
 
 	remember(c, json_get(p, "prompt_id"));
@@ -322,7 +335,8 @@ static void finish_waiting(struct tool_call *c, struct json error)
 	              "the prompt goes on: call wait_for_execution with this "
 	              "prompt_id, or cancel_execution");
 	(void)buf_putc(&out, '}');
-	tool_finish(c, &out, false, NULL, 0);
+	tool_finish_files(c, &e->images, &out, false, json_get(p, "prompt_id"),
+	                  JSON_MISSING, false, preview_of(c));
 }
 
 static void on_answer(struct tool_call *c, bool ok, struct json body)
@@ -357,11 +371,13 @@ static void on_submitted(struct tool_call *c, bool ok, struct json body)
 
 /* --- starting ------------------------------------------------------------ */
 
-static void put_timeout(const struct tool_call *c, struct buf *out)
+static void put_wait(const struct tool_call *c, struct buf *out)
 {
 	(void)buf_printf(
 		out, "\"timeout_ms\":%" PRId64,
 		tool_arg_int(c, "timeout_ms", c->host->default_wait_ms));
+	if (tool_arg_bool(c, "return_preview", false))
+		(void)buf_puts(out, ",\"previews\":true");
 }
 
 static void start_request(struct tool_call *c)
@@ -426,7 +442,7 @@ static void on_workflow(struct tool_call *c, const struct buf *workflow,
 		e->facts = tool_facts_new(w);
 	(void)buf_putc(&e->request, '{');
 	if (e->kind != EXECUTE_SUBMIT) {
-		put_timeout(c, &e->request);
+		put_wait(c, &e->request);
 		(void)buf_putc(&e->request, ',');
 	}
 	if (e->kind == EXECUTE_STREAM)
@@ -475,7 +491,7 @@ void tool_wait_start(struct tool_call *c)
 	if (!e)
 		return;
 	(void)buf_putc(&e->request, '{');
-	put_timeout(c, &e->request);
+	put_wait(c, &e->request);
 	(void)buf_puts(&e->request, ",\"prompt_id\":");
 	(void)buf_append(&e->request, id.text.p, id.text.n);
 	(void)buf_putc(&e->request, '}');

@@ -3,6 +3,7 @@
  */
 #include "workers/tool_files_of.h"
 
+#include <errno.h>
 #include <ev.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +11,10 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "workers/preview.h"
 #include "workers/tool_ask.h"
+
+_Static_assert(PREVIEW_MIME_LEN < 64, "struct shown has room for it");
 
 #define NAME_MAX_BYTES 4096
 #define URI_MAX_BYTES  16384
@@ -31,7 +35,8 @@ struct tool_images {
 	size_t count;
 	size_t next; /* to be fetched */
 	size_t fetched, inlined_bytes;
-	bool preview; /* the one under way is asked for as a preview */
+	char note[96]; /* for a person; "": none */
+	bool preview;  /* the one under way is asked for as a preview */
 	struct comfy_call *fetch;
 	bool holds_api;
 };
@@ -136,8 +141,12 @@ struct tool_images *tool_images_free(struct tool_images *t)
  * us, after the result was built. */
 static void finish(struct tool_images *t)
 {
-	struct tool_content content[TOOL_FILES_MAX + TOOL_IMAGES_MAX];
+	struct tool_content content[TOOL_FILES_MAX + TOOL_IMAGES_MAX + 2];
 	size_t n = 0;
+
+	if (t->note[0])
+		content[n++] = (struct tool_content){.type = TOOL_TEXT,
+		                                     .data = SPAN(t->note)};
 
 	for (size_t i = 0; i < t->count; i++)
 		if (t->files[i].bytes.len > 0)
@@ -212,7 +221,8 @@ static void fetch_next(struct tool_images *t)
 	for (; t->next < t->count && t->fetched < TOOL_IMAGES_MAX; t->next++) {
 		struct shown *s = &t->files[t->next];
 
-		if (strncmp(tool_mime_of(s->filename), "image/", 6) == 0 &&
+		if (s->filename &&
+		    strncmp(tool_mime_of(s->filename), "image/", 6) == 0 &&
 		    start_fetch(t, s))
 			return;
 	}
@@ -250,9 +260,32 @@ static bool gather(void *user, struct json node, struct json file)
 	return t->count < TOOL_FILES_MAX;
 }
 
+/* Takes the place of a file. */
+static void add_preview(struct tool_images *t, const struct preview *p)
+{
+	struct shown *s = &t->files[t->count];
+	int r = -EFBIG;
+
+	*s = (struct shown){0};
+	buf_init(&s->bytes, TOOL_INLINE_MAX);
+	t->count++;
+	if (p->bytes <= TOOL_INLINE_MAX)
+		r = preview_read(p, &s->bytes);
+	if (r == 0) {
+		memcpy(s->mime, p->mime, sizeof(s->mime));
+		t->inlined_bytes += p->bytes;
+		return;
+	}
+	buf_deinit(&s->bytes);
+	(void)snprintf(t->note, sizeof(t->note),
+	               "The preview of %zu bytes can't be shown: %s", p->bytes,
+	               strerror(-r));
+}
+
 void tool_finish_files(struct tool_call *c, struct tool_images **slot,
                        struct buf *structured, bool is_error,
-                       struct json prompt_id, struct json outputs, bool images)
+                       struct json prompt_id, struct json outputs, bool images,
+                       const struct preview *preview)
 {
 	cleanup_free char *id = json_string_dup(prompt_id, 256);
 	struct tool_images *t = calloc(1, sizeof(*t));
@@ -265,6 +298,8 @@ void tool_finish_files(struct tool_call *c, struct tool_images **slot,
 	}
 	t->call = c;
 	t->is_error = is_error;
+	if (preview && preview_is(preview))
+		add_preview(t, preview);
 	tool_files_each(outputs, gather, &g);
 	t->structured = *structured;
 	buf_init(structured, structured->max);

@@ -10,6 +10,7 @@
 #define TOOL_FILES_MAX  200 /* listed in one result */
 #define TOOL_IMAGES_MAX 8   /* shown in one result */
 
+struct preview;
 struct tool_images;
 
 /* Walks outputs {node: {key: [element]}}: every element that names a file.
@@ -29,10 +30,12 @@ bool tool_is_image(struct json file);
  * resource links to the files of `outputs`; with `images`, also the images
  * themselves: whole up to TOOL_IMAGE_MAX, as webp preview above,
  * TOOL_INLINE_MAX in all. What cannot be fetched is left out, its link stays.
+ * First of all comes `preview`, if it isn't NULL or empty.
  * While images are fetched, `*slot` is what the tool's destroy() frees. */
 void tool_finish_files(struct tool_call *c, struct tool_images **slot,
                        struct buf *structured, bool is_error,
-                       struct json prompt_id, struct json outputs, bool images);
+                       struct json prompt_id, struct json outputs, bool images,
+                       const struct preview *preview);
 struct tool_images *tool_images_free(struct tool_images *t);
 
 #endif

@@ -182,7 +182,7 @@ static void on_outputs(struct tool_call *c, bool ok, struct json body)
 	(void)buf_putc(&out, '}');
 	tool_finish_files(c, &q->images, &out, false,
 	                  json_get(body, "prompt_id"), outputs,
-	                  tool_arg_bool(c, "return_images", false));
+	                  tool_arg_bool(c, "return_images", false), NULL);
 }
 
 void tool_outputs_start(struct tool_call *c)
@@ -237,7 +237,7 @@ static void finish_last(struct tool_call *c, struct json prompt,
 		outputs = JSON_MISSING;
 	tool_finish_files(c, &q->images, &out, false,
 	                  json_get(prompt, "prompt_id"), outputs,
-	                  tool_arg_bool(c, "return_images", false));
+	                  tool_arg_bool(c, "return_images", false), NULL);
 }
 
 /* The first of those on their way (they come first). One that was submitted

@@ -35,8 +35,8 @@
 #define WORKFLOW                                                               \
 	"\"workflow\":{\"anyOf\":[{\"type\":\"object\"},"                   \
 	"{\"type\":\"string\"}],\"description\":"                            \
-	"\"in ComfyUI's API format: node id -> {class_type, inputs}; as an "   \
-	"object or as its JSON text\"},"                                       \
+	"\"in ComfyUI's API format: node id -> {class_type, inputs}; an "      \
+	"object or its JSON text\"},"                                       \
 	"\"workflow_path\":{\"type\":\"string\",\"description\":\"instead of " \
 	"workflow: a file on the user's machine\"},"                           \
 	"\"set\":{\"type\":\"object\","                                       \
@@ -45,11 +45,13 @@
 	"integer\"}"
 #define TIMEOUT                                                                \
 	"\"timeout_ms\":{\"type\":\"integer\",\"minimum\":1,"                  \
-	"\"maximum\":86400000,\"description\":\"wait this long, in full; "     \
-	"without it 45 s. Then the prompt goes on and its id is returned\"}"
+	"\"maximum\":86400000,\"description\":\"wait this long, in full "      \
+	"(45 s). Then the prompt goes on and its id is returned\"}"
 #define IMAGES                                                                 \
-	BOOL_OF("return_images", "show the images in the result, larger ones " \
-	                         "as a preview (default false: links only)")
+	BOOL_OF("return_images", "show the images too, large ones scaled "     \
+	                         "down (default: links)")
+#define PREVIEW                                                                \
+	BOOL_OF("return_preview", "unless completed, show a preview")
 #define LOG_WANTED                                                             \
 	BOOL_OF("stream_progress", "include progress_log (default true)")
 
@@ -70,7 +72,7 @@
 	"\"outputs\":{\"type\":\"object\",\"description\":\"node id -> "       \
 	"output, as ComfyUI gave it\"},"                                       \
 	"\"outputs_left_out\":{\"type\":\"integer\",\"description\":\"bytes "  \
-	"of outputs that are too large for a message\"},"                      \
+	"of outputs too large for a message\"},"                      \
 	"\"error\":{\"type\":\"object\",\"description\":\"node_id, message, "  \
 	"type\"}"
 #define EXECUTION                                                              \
@@ -96,8 +98,8 @@ const struct tool tool_table[] = {
 	"timeout_ms) it returns with timed_out true and the prompt_id while "
 	"the prompt goes on: then call wait_for_execution, don't run it again. "
 	"Reports progress. A refused workflow names the nodes to mend.",
-	.input_schema = OBJECT(WORKFLOW "," TIMEOUT "," LOG_WANTED "," IMAGES,
-		""),
+	.input_schema = OBJECT(WORKFLOW "," TIMEOUT "," LOG_WANTED "," IMAGES
+		"," PREVIEW, ""),
 	.output_schema = RESULT(EXECUTION "," STRINGS("progress_log"),
 		"\"prompt_id\",\"status\""),
 	.annotations = SUBMITS,
@@ -175,7 +177,7 @@ const struct tool tool_table[] = {
 	"execute_workflow_sync does. Returns after 45 s (or timeout_ms) with "
 	"timed_out true if it still runs: call it again. Reports progress.",
 	.input_schema = OBJECT(PROMPT_ID "," TIMEOUT "," LOG_WANTED ","
-		IMAGES, "\"prompt_id\""),
+		IMAGES "," PREVIEW, "\"prompt_id\""),
 	.output_schema = RESULT(EXECUTION "," STRINGS("progress_log"),
 		"\"prompt_id\",\"status\""),
 	.annotations = LOOKS,

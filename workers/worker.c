@@ -183,11 +183,16 @@ size_t worker_queued(const struct worker *w)
 	return channel_queued(&w->channel) + w->answer_bytes;
 }
 
+void worker_want_room(struct worker *w)
+{
+	w->behind = true;
+}
+
 bool worker_output(struct worker *w, uint64_t line, struct span bytes)
 {
 	if (channel_queued(&w->channel) > WORKER_QUEUE_HIGH ||
 	    worker_send(w, CHANNEL_OUTPUT, line, bytes) < 0) {
-		w->behind = true;
+		worker_want_room(w);
 		return false;
 	}
 	return true;

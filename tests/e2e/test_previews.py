@@ -129,8 +129,8 @@ def pictures(steps=6, step_ms=40, size=20000, **more):
 
 class Previews(PreviewCase):
     def test_those_who_ask(self):
-        """Every picture, byte for byte, in sealed files; nothing is left
-        behind. Who doesn't ask gets none."""
+        """The pictures, byte for byte, in sealed files, the last one for
+        certain; nothing is left behind. Who doesn't ask gets none."""
         workflow = pictures()
         expected = self.frames()
         self.assertEqual(len(expected), 6)
@@ -156,13 +156,16 @@ class Previews(PreviewCase):
                                              "mime": "image/jpeg", "bytes": len(image)})
                 got.append(image)
                 c.ask("preview_ack")
-        self.assertEqual(got, expected)
+        # One that came while the one before was open may be left out.
+        left = iter(expected)
+        self.assertTrue(all(image in left for image in got))
+        self.assertEqual((got[0], got[-1]), (expected[0], expected[-1]))
         plain.finished(id_)
         self.assertNotIn("preview", plain.names(id_))
         counters = self.counters()
         self.assertEqual((counters["previews"], counters["previews_sent"],
                           counters["previews_folded"], counters["previews_dropped"]),
-                         (6, 6, 0, 0))
+                         (6, len(got), 6 - len(got), 0))
         c.ask("ping")
         self.no_files()
 
@@ -238,7 +241,9 @@ class Previews(PreviewCase):
             c.pump()
             if c.previews():
                 c.ask("preview_ack")
-        self.assertEqual(c.names(id_).count("preview"), 6)
+        counters = self.counters()
+        self.assertEqual(c.names(id_).count("preview"), counters["previews_sent"])
+        self.assertEqual(counters["previews_sent"] + counters["previews_folded"], 6)
 
     def test_no_more(self):
         """After unsubscribe, or previews false, none comes, not even the one

@@ -51,6 +51,7 @@ static const struct option_info option_table[] = {
 	[OPT_SWEEP]     = {"sweep", "NODE.INPUT=a,b,c", "one workflow for each value, or 1..8; may be repeated"},
 	[OPT_DOWNLOAD]  = {"download", "DIR", "fetch the outputs into DIR as they finish"},
 	[OPT_DETACH] = {"detach", NULL, "hand the job to the supervisor and print its id"},
+	[OPT_PREVIEW] = {"preview", "FILE", "keep the current preview in FILE"},
 };
 /* clang-format on */
 STATIC_ASSERT_ARRAY_SIZE(option_table, OPT_COUNT);
@@ -332,6 +333,9 @@ static int parse_option(struct parse *p, enum cli_option o, const char *value)
 		return 0;
 	case OPT_DETACH:
 		cli->detach = true;
+		return 0;
+	case OPT_PREVIEW:
+		cli->preview = value;
 		return 0;
 	case OPT_COUNT:
 		break;

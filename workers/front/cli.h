@@ -53,6 +53,7 @@ enum cli_option {
 	OPT_SWEEP,
 	OPT_DOWNLOAD,
 	OPT_DETACH,
+	OPT_PREVIEW,
 	OPT_COUNT
 };
 
@@ -83,7 +84,7 @@ struct cli {
 	size_t sweep_count;
 	unsigned concurrency; /* 0: not told */
 	bool stop_on_error, keep_going, detach;
-	const char *output, *subfolder, *type, *download;
+	const char *output, *subfolder, *type, *download, *preview;
 	int argc; /* positional arguments */
 	char **argv;
 };

@@ -14,6 +14,8 @@ static int build_request(const struct cli *cli, const struct buf *workflow,
 	if (cli->timeout_ms > 0)
 		(void)buf_printf(request, "\"timeout_ms\":%lld,",
 		                 (long long)cli->timeout_ms);
+	if (cli->preview)
+		(void)buf_puts(request, "\"previews\":true,");
 	(void)buf_puts(request, "\"workflow\":");
 	(void)buf_append(request, workflow->data, workflow->len);
 	(void)buf_puts(request, "}}");
@@ -25,6 +27,7 @@ int cmd_run(struct cli *cli)
 	cleanup_buf struct buf workflow = BUF_INIT(WORKFLOW_SIZE_MAX);
 	cleanup_buf struct buf request = BUF_INIT(LINE_MAX_BYTES);
 	struct session_job job = {.label = cli->argv[0],
+	                          .preview = cli->preview,
 	                          .autostart = true,
 	                          .cancel = true,
 	                          .interrupted = EXIT_CANCELLED,

@@ -67,6 +67,54 @@ int files_open(const char *path, struct error *err)
 	return steal_fd(&fd);
 }
 
+/* The user's umask decides, not mkstemp's 0600. */
+static int apply_umask(int fd)
+{
+	mode_t mask = umask(0);
+
+	(void)umask(mask);
+	return fchmod(fd, 0666 & ~mask);
+}
+
+static int write_all(int fd, struct span s)
+{
+	size_t done = 0;
+	ssize_t n;
+
+	while (done < s.n) {
+		n = write(fd, s.p + done, s.n - done);
+		if (n < 0 && errno != EINTR)
+			return -1;
+		done += n > 0 ? (size_t)n : 0;
+	}
+	return 0;
+}
+
+int files_replace(const char *path, struct span content, struct error *err)
+{
+	cleanup_free char *temporary = NULL;
+	cleanup_close int fd = -1;
+	struct stat st;
+	int r;
+
+	if (lstat(path, &st) == 0 && !S_ISREG(st.st_mode))
+		return error_set(err, ERR_INVALID, "%s is no regular file",
+		                 path);
+	if (asprintf(&temporary, "%s.XXXXXX.part", path) < 0) {
+		temporary = NULL;
+		return error_set_nomem(err, "a path");
+	}
+	fd = mkostemps(temporary, 5, O_CLOEXEC);
+	if (fd < 0)
+		return fail(err, errno, "cannot write beside", path);
+	if (apply_umask(fd) == 0 && write_all(fd, content) == 0 &&
+	    rename(temporary, path) == 0)
+		return 0;
+	r = fail(err, errno, "cannot write", path);
+	(void)unlink(temporary);
+	return r;
+}
+
 void files_init(struct files *f)
 {
 	list_init(&f->open);
@@ -126,15 +174,6 @@ static char *final_path(const char *path, const char *name, struct error *err)
 	if (!full)
 		(void)error_set_nomem(err, "a path");
 	return full;
-}
-
-/* The user's umask decides, not mkstemp's 0600. */
-static int apply_umask(int fd)
-{
-	mode_t mask = umask(0);
-
-	(void)umask(mask);
-	return fchmod(fd, 0666 & ~mask);
 }
 
 static int create_temporary(struct file *file, struct error *err)

@@ -10,6 +10,7 @@
 
 #include "common/error.h"
 #include "common/list.h"
+#include "common/span.h"
 
 #define FILES_OPEN_MAX 32 /* at once, per session */
 
@@ -20,6 +21,11 @@ struct files {
 
 /* Opens a regular file for reading; the caller closes it. */
 int files_open(const char *path, struct error *err);
+
+/* Replaces the content of `path` at once, for whoever looks at it: by a new
+ * file, with the mode that the umask leaves. Not synced. A file that is there
+ * and isn't a regular one is ERR_INVALID. */
+int files_replace(const char *path, struct span content, struct error *err);
 
 void files_init(struct files *f);
 /* Drops what is not complete. Safe twice. */

@@ -359,6 +359,20 @@ static void on_file_frame(struct keeper *k, const struct channel_frame *f)
 		on_close_file(k, f->line, body, token);
 }
 
+/* --- previews ------------------------------------------------------------ */
+
+/* The MIME type is for those who don't know what to do with the picture. */
+static void on_preview_frame(struct keeper *k, const struct channel_frame *f)
+{
+	const char *end = memchr(f->payload.p, '\n', f->payload.n);
+	size_t head = end ? (size_t)(end - f->payload.p) + 1 : f->payload.n;
+
+	if (k->h.on_preview && pending_find(k, f->line) && head < f->payload.n)
+		k->h.on_preview(
+			k->user, f->line,
+			span_make(f->payload.p + head, f->payload.n - head));
+}
+
 /* --- frames -------------------------------------------------------------- */
 
 void keeper_on_frame(struct keeper *k, const struct channel_frame *f)
@@ -396,6 +410,9 @@ void keeper_on_frame(struct keeper *k, const struct channel_frame *f)
 	case CHANNEL_OPEN:
 	case CHANNEL_CLOSE:
 		on_file_frame(k, f);
+		break;
+	case CHANNEL_PREVIEW:
+		on_preview_frame(k, f);
 		break;
 	case CHANNEL_WANT_BUS:
 		keeper_on_want_bus(k, f->payload);

@@ -39,6 +39,8 @@ struct keeper;
 struct keeper_handlers {
 	/* Bytes that belong to a request; more may follow. */
 	void (*on_output)(void *user, uint64_t line, struct span bytes);
+	/* A preview that the request asked for. NULL: none is wanted. */
+	void (*on_preview)(void *user, uint64_t line, struct span image);
 	/* The answer; the request is done. Exactly once per request. */
 	void (*on_response)(void *user, uint64_t line, struct span bytes);
 	/* The session is over: no worker can be had, `err` says why; or, after

@@ -9,7 +9,7 @@
 /* clang-format off */
 static const struct cli_command commands[] = {
 	{"run", "FILE", 1, 1,
-	 CLI_OPT(JSON) | CLI_OPT(TIMEOUT) | CLI_OPT(SET),
+	 CLI_OPT(JSON) | CLI_OPT(TIMEOUT) | CLI_OPT(SET) | CLI_OPT(PREVIEW),
 	 "Run a workflow, show its progress, print its outputs.", cmd_run},
 	{"submit", "FILE", 1, 1,
 	 CLI_OPT(JSON) | CLI_OPT(SET) | CLI_OPT(HOLD),

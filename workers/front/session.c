@@ -10,6 +10,7 @@
 #include "common/clock.h"
 #include "ipc/client.h"
 #include "workers/front/autostart.h"
+#include "workers/front/files.h"
 #include "workers/front/keeper.h"
 
 struct session {
@@ -21,6 +22,7 @@ struct session {
 	ev_signal interrupt, terminate;
 	uint64_t line;
 	unsigned interrupts;
+	bool preview_failed; /* and the user was told */
 	bool done;
 	int status;
 };
@@ -43,6 +45,18 @@ static void on_output(void *user, uint64_t number, struct span bytes)
 
 	if (json_parse(&line, bytes.p, bytes.n, 0, NULL) == JSON_OK)
 		show_update(&s->show, line);
+}
+
+/* The run goes on without: a preview is worth a line, not a failure. */
+static void on_preview(void *user, uint64_t number, struct span image)
+{
+	struct session *s = user;
+	struct error err = ERROR_NULL;
+	int r = files_replace(s->job->preview, image, &err);
+
+	if (r < 0 && !s->preview_failed)
+		show_note(&s->show, SPAN(err.text));
+	s->preview_failed = r < 0;
 }
 
 static void on_response(void *user, uint64_t number, struct span bytes)
@@ -110,8 +124,9 @@ static void watch_signals(struct session *s)
 
 static int start(struct session *s, struct error *err)
 {
-	static const struct keeper_handlers handlers = {
+	const struct keeper_handlers handlers = {
 		.on_output = on_output,
+		.on_preview = s->job->preview ? on_preview : NULL,
 		.on_response = on_response,
 		.on_gone = on_gone,
 		.on_log = on_log,

@@ -13,6 +13,7 @@ struct session_job {
 	const char *label;   /* of the progress shown */
 	struct span request; /* JSON text for the worker */
 	const char *path;    /* a file that it may write, or NULL */
+	const char *preview; /* a file for the current preview, or NULL */
 	bool autostart;      /* start a supervisor if there is none */
 	bool cancel;         /* Ctrl-C cancels the prompt; else it just ends
 	                        the command, with status `interrupted` */
