@@ -10,6 +10,7 @@
 
 #include "common/cleanup.h"
 #include "common/comfy_impl.h"
+#include "common/comfy_marker.h"
 #include "common/comfy_reply.h"
 #include "common/json_mend.h"
 
@@ -171,7 +172,11 @@ static void build_submission(struct buf *body, const struct comfy_submission *s)
 		(void)buf_json_key(body, "prompt_id");
 		(void)buf_json_string(body, s->prompt_id, strlen(s->prompt_id));
 	}
-	if (s->extra_data.n > 0) {
+	if (s->prompt_id) {
+		(void)buf_json_key(body, "extra_data");
+		if (comfy_marker_put(body, s->extra_data, s->prompt_id) < 0)
+			body->failed = true;
+	} else if (s->extra_data.n > 0) {
 		(void)buf_json_key(body, "extra_data");
 		(void)buf_append(body, s->extra_data.p, s->extra_data.n);
 	}
@@ -186,7 +191,7 @@ struct comfy_call *comfy_submit(struct comfy_api *a,
 	size_t ids = (s->client_id ? strlen(s->client_id) : 0) +
 	             (s->prompt_id ? strlen(s->prompt_id) : 0);
 	struct buf cleanup_buf body = BUF_INIT(s->workflow.n + s->extra_data.n +
-	                                       QUOTED_MAX * ids + 256);
+	                                       2u * QUOTED_MAX * ids + 256);
 	struct buf cleanup_buf path = BUF_INIT(PATH_MAX_BYTES);
 	struct http_request req = {.method = "POST", .content_type = json_type};
 	struct comfy_call *c = comfy_call_new(a, "", user, err);

@@ -49,7 +49,8 @@ struct comfy_submission {
 	struct span workflow; /* JSON text, sent digit for digit */
 	const char *prompt_id;
 	const char *client_id;
-	struct span extra_data; /* JSON object text, or {NULL,0} */
+	struct span extra_data; /* JSON object text, or {NULL,0}; with prompt_id
+	                           the marker is added (comfy_marker.h) */
 };
 
 struct comfy_submitted {

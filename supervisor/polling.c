@@ -4,7 +4,10 @@
  */
 #include "supervisor/polling.h"
 
+#include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/comfy_marker.h"
+#include "common/comfy_reply.h"
 #include "common/log.h"
 #include "supervisor/life.h"
 #include "supervisor/position.h"
@@ -38,6 +41,59 @@ static int get_queue(void *user)
 	return 0;
 }
 
+/* An unanswered POST may have brought it there under another id than ours. Not
+ * where the server is known to take ours. */
+static bool wants_marker(const struct supervisor *sv, const struct prompt *p)
+{
+	return p->fsm.state == PROMPT_CHECKING && !p->remote_id &&
+	       !sv->poster.server_takes_ids;
+}
+
+static void take_marked(struct supervisor *sv, struct prompt *p,
+                        struct comfy_history *h)
+{
+	cleanup_buf struct buf id = BUF_INIT(COMFY_PROMPT_ID_MAX + 1);
+	struct span remote = SPAN_NULL;
+	struct json entry = comfy_history_marked(h->r.body, p->id, &remote);
+
+	if (!json_is(entry, JSON_OBJECT))
+		return;
+	if (buf_append(&id, remote.p, remote.n) == 0 && buf_cstr(&id) &&
+	    reconcile_adopt(&sv->reconcile, p, id.data) == 0)
+		h->entry = entry;
+}
+
+static void on_listed(void *user, const struct comfy_result *r)
+{
+	struct comfy_history h = {.r = *r, .entry = JSON_MISSING};
+	struct api_call *call = user;
+	struct supervisor *sv = call->sv;
+	struct prompt *p = api_call_end(call);
+
+	api_answered(sv, r);
+	if (p && r->outcome == COMFY_OK)
+		take_marked(sv, p, &h);
+	reconcile_history_answer(&sv->reconcile, p, &h, clock_ms());
+	polling_arm(sv);
+}
+
+static void list_history(struct supervisor *sv, struct prompt *p)
+{
+	struct comfy_history failed = {
+		.r = {.outcome = COMFY_E_LOCAL, .error = ERROR_NULL},
+		.entry = JSON_MISSING};
+	struct api_call *call = api_call_new(sv, p->id);
+
+	if (call && comfy_list_history(sv->api, COMFY_MARKED_MAX, on_listed,
+	                               call, &failed.r.error)) {
+		sv->counters.http_requests++;
+		return;
+	}
+	if (call)
+		(void)api_call_end(call);
+	reconcile_history_answer(&sv->reconcile, p, &failed, clock_ms());
+}
+
 static void on_history_answer(void *user, const struct comfy_history *h)
 {
 	struct api_call *call = user;
@@ -45,7 +101,11 @@ static void on_history_answer(void *user, const struct comfy_history *h)
 	struct prompt *p = api_call_end(call);
 
 	api_answered(sv, &h->r);
-	reconcile_history_answer(&sv->reconcile, p, h, clock_ms());
+	if (p && h->r.outcome == COMFY_OK && !json_is(h->entry, JSON_OBJECT) &&
+	    wants_marker(sv, p))
+		list_history(sv, p);
+	else
+		reconcile_history_answer(&sv->reconcile, p, h, clock_ms());
 	polling_arm(sv);
 }
 

@@ -127,7 +127,6 @@ static void pass_on(struct supervisor *sv, struct prompt *p,
 	struct life_news news = {.err = &s->r.error};
 	struct error refusal;
 
-	p->fsm.unfindable = sv->poster.server_picks_ids;
 	if (ev == PROMPT_EV_TAKEN) {
 		note_id(sv, p, s);
 		p->number = s->number;

@@ -44,7 +44,6 @@ enum column {
 	C_UNREACHED,      /* nobody was told that it is queued */
 	C_UNREACHED_HELD, /* somebody was */
 	C_UNANSWERED,
-	C_UNFINDABLE, /* unanswered, and there is no way to look it up */
 	C_PENDING,
 	C_RUNNING,
 	C_HISTORY,
@@ -108,7 +107,6 @@ static const struct transition table[PROMPT_STATE_COUNT][COLUMN_COUNT] = {
 		[C_UNREACHED]      = {TO(PROMPT_ENDED), FORGET, 0},
 		[C_UNREACHED_HELD] = {TO(PROMPT_ACCEPTED), STORE | LINE | REPLY, 0},
 		[C_UNANSWERED]     = {TO(PROMPT_CHECKING), CHECK, 0},
-		[C_UNFINDABLE]     = ENDS(LOST),
 		/* Events overtook the POST's answer. */
 		[C_STARTED]        = {TO(PROMPT_EXECUTING), STORE | TELL, 0},
 		[C_OVER]           = ENDS(EVENTS),
@@ -128,7 +126,6 @@ static const struct transition table[PROMPT_STATE_COUNT][COLUMN_COUNT] = {
 	[PROMPT_SUBMITTED] = {
 		[C_TAKEN] = LATE, [C_REFUSED] = LATE, [C_UNREACHED] = LATE,
 		[C_UNREACHED_HELD] = LATE, [C_UNANSWERED] = LATE,
-		[C_UNFINDABLE] = LATE,
 		[C_RUNNING]        = {TO(PROMPT_EXECUTING), 0, 0},
 		[C_STARTED]        = {TO(PROMPT_EXECUTING), 0, 0},
 		[C_HISTORY]        = ENDS(HISTORY),
@@ -141,7 +138,6 @@ static const struct transition table[PROMPT_STATE_COUNT][COLUMN_COUNT] = {
 	[PROMPT_EXECUTING] = {
 		[C_TAKEN] = LATE, [C_REFUSED] = LATE, [C_UNREACHED] = LATE,
 		[C_UNREACHED_HELD] = LATE, [C_UNANSWERED] = LATE,
-		[C_UNFINDABLE] = LATE,
 		[C_HISTORY]        = ENDS(HISTORY),
 		[C_ABSENT]         = ENDS(LOST),
 		[C_ABSENT_OVER]    = ENDS(EVENTS),
@@ -191,7 +187,7 @@ static enum column refine(const struct prompt_fsm *f, enum prompt_event ev)
 	case PROMPT_EV_UNREACHED:
 		return f->hold ? C_UNREACHED_HELD : C_UNREACHED;
 	case PROMPT_EV_UNANSWERED:
-		return f->unfindable ? C_UNFINDABLE : C_UNANSWERED;
+		return C_UNANSWERED;
 	case PROMPT_EV_PENDING:
 		return C_PENDING;
 	case PROMPT_EV_RUNNING:

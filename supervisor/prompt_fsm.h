@@ -85,9 +85,6 @@ struct prompt_fsm {
 	/* Left by an earlier process: while there was no supervisor its worker
 	 * may have posted it, so it is looked up before it is posted. */
 	bool unsure;
-	/* ComfyUI chooses ids itself (before 0.3.45): what has no answer can't
-	 * be looked up. */
-	bool unfindable;
 	unsigned char absent; /* times looked up in vain */
 };
 

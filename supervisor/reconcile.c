@@ -3,9 +3,12 @@
  */
 #include "supervisor/reconcile.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/comfy_marker.h"
+#include "common/comfy_reply.h"
 #include "common/macros.h"
 
 /* Multiples of the poll interval after errors in a row, at most 30 s. */
@@ -266,11 +269,35 @@ static bool was_deleted(const struct reconcile *r, const struct prompt *p)
 	       older_is_there(r, p);
 }
 
+/* Of those whose POST was not answered, what the queue has under an id that
+ * the server chose. What happened to it until now nobody has heard. */
+static void adopt(struct reconcile *r, const struct comfy_queue *q)
+{
+	const struct comfy_queue_item *item;
+	char id[COMFY_PROMPT_ID_MAX + 1];
+	struct prompt *p;
+	struct list *it;
+
+	list_for_each (it, &r->tracker->outstanding) {
+		p = list_entry(it, struct prompt, by_post);
+		if (p->fsm.state != PROMPT_CHECKING || p->remote_id ||
+		    comfy_queue_ahead(q, p->id, NULL) >= 0)
+			continue;
+		item = comfy_queue_marked(q, p->id);
+		if (!item || item->prompt_id.n > COMFY_PROMPT_ID_MAX)
+			continue;
+		memcpy(id, item->prompt_id.p, item->prompt_id.n);
+		id[item->prompt_id.n] = '\0';
+		(void)reconcile_adopt(r, p, id);
+	}
+}
+
 static void walk_queue(struct reconcile *r, const struct comfy_queue *q)
 {
 	struct reconcile_others others = {0};
 	size_t i, foreign = 0;
 
+	adopt(r, q);
 	look_for_witness(r, q);
 	for (i = 0; i < q->running_count; i++) {
 		if (!tracker_find_remote(r->tracker, q->running[i].prompt_id))
@@ -326,6 +353,19 @@ void reconcile_queue_answer(struct reconcile *r, const struct comfy_queue *q,
 		ask_missing(r);
 	pump(r);
 	finish(r, now_ms);
+}
+
+int reconcile_adopt(struct reconcile *r, struct prompt *p,
+                    const char *remote_id)
+{
+	int e;
+
+	if (tracker_find_remote(r->tracker, SPAN(remote_id)))
+		return -EEXIST;
+	e = tracker_alias(r->tracker, p, remote_id);
+	if (e == 0)
+		(void)prompt_fsm_event(&p->fsm, PROMPT_EV_GAP, false);
+	return e;
 }
 
 void reconcile_history_answer(struct reconcile *r, struct prompt *p,

@@ -97,6 +97,10 @@ static inline bool reconcile_polling(const struct reconcile *r)
 void reconcile_tick(struct reconcile *r, int64_t now_ms);
 void reconcile_queue_answer(struct reconcile *r, const struct comfy_queue *q,
                             int64_t now_ms);
+/* A prompt whose POST was not answered is known to ComfyUI by an id of its own.
+ * 0, -EEXIST, -ENOMEM. */
+int reconcile_adopt(struct reconcile *r, struct prompt *p,
+                    const char *remote_id);
 /* `p` is NULL if it is gone by now. */
 void reconcile_history_answer(struct reconcile *r, struct prompt *p,
                               const struct comfy_history *h, int64_t now_ms);

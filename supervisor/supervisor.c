@@ -450,7 +450,6 @@ static void start_watchers(struct supervisor *sv)
 	ev_signal_start(sv->loop, &sv->on_term);
 	ev_signal_start(sv->loop, &sv->on_int);
 	ev_signal_start(sv->loop, &sv->on_hup);
-	ev_signal_start(sv->loop, &sv->on_usr2);
 }
 
 static int open_parts(struct supervisor *sv, struct error *err)
@@ -525,6 +524,8 @@ int supervisor_init(struct supervisor *sv, const struct options *o,
 	if (!sv->loop)
 		return error_set(err, ERR_SYSTEM, "cannot make an event loop");
 	init_watchers(sv);
+	/* Who is told to make room while he starts does so in order. */
+	ev_signal_start(sv->loop, &sv->on_usr2);
 	polling_init(sv);
 	poster_init(sv);
 	positions_init(sv);

@@ -294,7 +294,8 @@ START_TEST(submits)
 	ck_assert(got.number > 3.9 && got.number < 4.1);
 	(void)snprintf(want, sizeof(want),
 	               "{\"prompt\":%s,\"client_id\":\"a \\\"client\\\"\","
-	               "\"prompt_id\":\"id-1\",\"extra_data\":{\"k\": 1.50}}",
+	               "\"prompt_id\":\"id-1\",\"extra_data\":{\"k\": 1.50,"
+	               "\"comfymux\":{\"prompt_id\":\"id-1\"}}}",
 	               workflow);
 	assert_sent("POST", "/comfy/prompt", want);
 	ck_assert_str_eq(seen.type, "application/json");

@@ -2,6 +2,7 @@
  * check_reconcile.c - rounds against a made-up ComfyUI: what is asked, in which
  * order, and what is concluded.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -416,6 +417,71 @@ START_TEST(test_ended_while_waiting_to_be_asked)
 }
 END_TEST
 
+/* --- ids that the server chose -------------------------------------------- */
+
+/* Answers GET /queue: one that runs, "theirs", which says whose it is. */
+static void queue_has_marked(int n)
+{
+	struct comfy_queue_item item = {.prompt_id = SPAN("theirs")};
+	struct comfy_queue q = {.running = &item, .running_count = 1};
+	char text[256];
+
+	(void)snprintf(text, sizeof(text),
+	               "[1,\"theirs\",{},{\"comfymux\":{\"prompt_id\":\"%s\"}}"
+	               ",[]]",
+	               id_of(n));
+	ck_assert_int_eq(json_parse(&item.item, text, strlen(text), 0, NULL),
+	                 JSON_OK);
+	reconcile_queue_answer(&r, &q, now);
+}
+
+static struct prompt *unanswered(int n)
+{
+	struct prompt *p = tracker_add(&t, id_of(n), 1000);
+
+	event(p, PROMPT_EV_POST);
+	event(p, PROMPT_EV_UNANSWERED);
+	return p;
+}
+
+START_TEST(test_marked)
+{
+	struct prompt *p = unanswered(1);
+
+	reconcile_start(&r);
+	queue_has_marked(1);
+	ck_assert_str_eq(told(), "Q r1");
+	ck_assert_str_eq(prompt_remote_id(p), "theirs");
+	ck_assert_ptr_eq(tracker_find_remote(&t, SPAN("theirs")), p);
+	/* Events of it may have passed unnoticed. */
+	ck_assert(p->fsm.gap);
+}
+END_TEST
+
+/* Only one whose POST was not answered can be meant. */
+START_TEST(test_marked_but_answered)
+{
+	struct prompt *p = submitted(1);
+
+	reconcile_start(&r);
+	queue_has_marked(1);
+	ck_assert_str_eq(told(), "Q o1/0 H1");
+	ck_assert_str_eq(prompt_remote_id(p), id_of(1));
+	ck_assert(!p->fsm.gap);
+}
+END_TEST
+
+START_TEST(test_marked_for_two)
+{
+	struct prompt *p = unanswered(1);
+
+	(void)submitted(2);
+	ck_assert_int_eq(reconcile_adopt(&r, p, id_of(2)), -EEXIST);
+	ck_assert_int_eq(reconcile_adopt(&r, p, "theirs"), 0);
+	ck_assert_int_eq(reconcile_adopt(&r, p, "another"), -EEXIST);
+}
+END_TEST
+
 /* --- others --------------------------------------------------------------- */
 
 START_TEST(test_others)
@@ -636,6 +702,9 @@ static Suite *reconcile_suite(void)
 	tcase_add_test(c, test_checking_is_looked_up);
 	tcase_add_test(c, test_ended_meanwhile);
 	tcase_add_test(c, test_ended_while_waiting_to_be_asked);
+	tcase_add_test(c, test_marked);
+	tcase_add_test(c, test_marked_but_answered);
+	tcase_add_test(c, test_marked_for_two);
 	tcase_add_test(c, test_others);
 	tcase_add_test(c, test_a_look_judges_nobody);
 	tcase_add_test(c, test_never_two_queue_requests);

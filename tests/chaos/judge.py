@@ -136,9 +136,9 @@ class Judge:
         verdicts = [v for _, v in p.ends]
         last_post = p.posts[-1][0] if p.posts else -1
         self.counts["outcome: %s" % (kind or status)] += 1
-        if q.kind == "submit" and status is None and o["exit"] == 5:
-            # A plain question to the supervisor, which died before it replied:
-            # the command says so, and doesn't claim that nothing was taken.
+        if q.kind == "submit" and status is None and o["exit"] == 5 and \
+                "may have taken" in (o.get("message") or ""):
+            # It asked again for a while, and doesn't claim that nothing was.
             self.counts["submit: supervisor gone before its reply"] += 1
             return
         if "exit" in o:
@@ -165,6 +165,8 @@ class Judge:
         elif kind == "rejected":
             if not p.refused or p.posts:
                 self.wrong("rejected, says the answer; ComfyUI took it", q)
+        elif kind == "unreachable" and q.kind == "watch":
+            self.counts["watch: neither supervisor nor ComfyUI could be asked"] += 1
         elif kind == "unreachable":
             if p.posts and not self.journal.forgotten_after(last_post):
                 self.wrong("unreachable, says the answer; but ComfyUI took it", q)
@@ -180,6 +182,8 @@ class Judge:
         elif kind == "cancelled":
             if not q.cancelled:
                 self.wrong("cancelled, and nobody asked for it", q)
+            elif "may still run" in (o.get("message") or ""):
+                self.counts["cancelled, but the supervisor was away"] += 1
             elif "success" in verdicts and not p.interrupts and not p.deleted:
                 self.wrong("cancelled, says the answer; ComfyUI completed it", q)
         elif kind == "not_found" and q.kind == "wait" and self.shared:

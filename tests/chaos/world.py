@@ -79,6 +79,18 @@ def connections(pid):
     return [d for d in descriptors(pid) if d in inodes]
 
 
+def catches(pid, sig):
+    """Whether it has a handler of its own."""
+    try:
+        with open("/proc/%d/status" % pid) as f:
+            for line in f:
+                if line.startswith("SigCgt:"):
+                    return bool(int(line.split()[1], 16) >> sig - 1 & 1)
+    except OSError:
+        pass
+    return False
+
+
 def memory_kb(pid):
     """Anonymous memory, what a leak shows in."""
     with open("/proc/%d/status" % pid) as f:
@@ -271,6 +283,9 @@ class World:
         return self.end_supervisor(signal.SIGKILL, away_s)
 
     def fault_supervisor_usr2(self, away_s):
+        # Until it has a handler the signal is the end, as SIGKILL is.
+        if self.supervisor.poll() is None and not catches(self.supervisor.pid, signal.SIGUSR2):
+            return "is just being started"
         return self.end_supervisor(signal.SIGUSR2, away_s)
 
     def fault_supervisor_term(self, away_s):

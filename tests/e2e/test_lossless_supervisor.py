@@ -1,9 +1,12 @@
 """Nothing is lost in the supervisor: cancels outlive it, and what somebody was
 told of doesn't vanish."""
+import os
+import signal
+import sqlite3
 import unittest
 import uuid
 
-from muxlib import Case, Client, posts
+from muxlib import PATIENCE, Case, posts
 from simlib import sampler
 
 
@@ -163,6 +166,28 @@ class Told(Case):
         self.failed(other.finished(one), "rejected")
         c.reply(request)
         self.failed(c.finished(one), "rejected")
+
+
+class Early(Case):
+    def test_told_to_leave_while_it_starts(self):
+        """SIGUSR2 comes when the supervisor waits for its database: it leaves
+        as one that had started, and is no crash."""
+        sim, d = self.pair()
+        d.stop()
+        path = os.path.join(d.state, "comfymux.db")
+        db = sqlite3.connect(path)
+        self.addCleanup(db.close)
+        db.execute("BEGIN EXCLUSIVE")
+        d.proc = d.launch()
+        fds = "/proc/%d/fd" % d.proc.pid
+
+        def waits():
+            return any(os.readlink(os.path.join(fds, fd)) == path for fd in os.listdir(fds))
+        d.until(waits, "the database to be opened")
+        d.proc.send_signal(signal.SIGUSR2)
+        db.rollback()
+        self.assertEqual(d.proc.wait(PATIENCE), 0, d.log())
+        d.proc = None
 
 
 if __name__ == "__main__":

@@ -383,6 +383,71 @@ class OldServers(Case):
         d.until(lambda: d.status()["prompts"]["retained"] == 1, "the end")
         self.completed(c.ask("progress", prompt_id=r["prompt_id"]))
 
+    def unheard(self, sim, d, c, **more):
+        """One of three, whose POST is taken but not answered."""
+        c.ask("submit", workflow=sampler(seed=1, steps=2))
+        sim.fault("cut", path="/prompt", method="POST", count=1)
+        return c.request("submit", workflow=sampler(seed=2, **more), subscribe=True)
+
+    def followed(self, sim, c, r):
+        """It is found by its marker, and not posted again."""
+        c.ask("submit", workflow=sampler(seed=3))
+        p = self.completed(c.finished(r["prompt_id"]))
+        self.assertIn("2", p["outputs"])
+        self.assertEqual(len(posts(sim)), 3)
+
+    def test_unanswered_in_the_queue(self):
+        sim, d = self.pair("--ignore-prompt-id", "--no-progress-state")
+        c = d.client()
+        sim.fault("pause")
+        r = c.reply(self.unheard(sim, d, c))
+        sim.fault("resume")
+        self.followed(sim, c, r)
+
+    def test_unanswered_and_running(self):
+        sim, d = self.pair("--ignore-prompt-id", "--no-progress-state")
+        c = d.client()
+        self.followed(sim, c, c.reply(self.unheard(sim, d, c, steps=60, step_ms=50)))
+
+    def test_unanswered_and_over(self):
+        """It is in the history when it is looked for."""
+        sim, d = self.pair("--ignore-prompt-id", "--no-progress-state")
+        c = d.client()
+        sim.fault("delay", path="/queue", ms=1000)
+        self.followed(sim, c, c.reply(self.unheard(sim, d, c, steps=1, step_ms=1)))
+
+    def test_unanswered_first_of_all(self):
+        """Nothing has told yet that ids are the server's."""
+        sim, d = self.pair("--ignore-prompt-id")
+        c = d.client()
+        sim.fault("cut", path="/prompt", method="POST", count=1)
+        r = c.ask("submit", workflow=sampler(steps=1, step_ms=1), subscribe=True)
+        self.completed(c.finished(r["prompt_id"]))
+        self.assertEqual(len(posts(sim)), 1)
+
+    def test_killed_before_the_answer(self):
+        """The next supervisor finds what the last one posted."""
+        sim, d = self.pair("--ignore-prompt-id")
+        c = d.client()
+        sim.fault("delay", path="/prompt", method="POST", ms=60000)
+        c.request("submit", workflow=sampler(), prompt_id=str(uuid.uuid4()))
+        d.until(lambda: posts(sim), "the POST")
+        d.kill()
+        sim.fault("clear")
+        d.start()
+        d.until(lambda: d.status()["prompts"]["retained"] == 1, "the end")
+        self.completed(d.client().ask("history")["prompts"][0])
+        self.assertEqual(len(posts(sim)), 1)
+
+    def test_not_taken(self):
+        """Found nowhere: it is posted."""
+        sim, d = self.pair("--ignore-prompt-id")
+        c = d.client()
+        sim.fault("status", path="/prompt", method="POST", code=502, count=1)
+        r = c.ask("submit", workflow=sampler(), subscribe=True)
+        self.completed(c.finished(r["prompt_id"]))
+        self.assertEqual(len(posts(sim)), 1)
+
     def test_cancel_by_the_servers_id(self):
         sim, d = self.pair("--ignore-prompt-id", "--no-jobs-api",
                            "--no-interrupt-id")

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/comfy_marker.h"
 #include "common/comfy_reply.h"
 #include "common/macros.h"
 
@@ -57,6 +58,23 @@ static void decode_submitted(const struct http_reply *reply)
 	        "a refusal is a 400");
 }
 
+/* Whoever is found by a marker has it. */
+static void check_marker(const struct comfy_queue *q, struct json item)
+{
+	struct span mark = comfy_marker_of(json_at(item, 3));
+	const struct comfy_queue_item *found;
+	char *id = mark.p ? strndup(mark.p, mark.n) : NULL;
+
+	/* Raw bytes: a NUL is an escape there. */
+	if (!id)
+		return;
+	found = comfy_queue_marked(q, id);
+	require(found &&
+	                span_eq(comfy_marker_of(json_at(found->item, 3)), mark),
+	        "what is marked is found");
+	free(id);
+}
+
 static void check_items(const struct comfy_queue *q,
                         const struct http_reply *reply)
 {
@@ -65,6 +83,7 @@ static void check_items(const struct comfy_queue *q,
 		                           reply->body.n);
 		int64_t ahead;
 
+		check_marker(q, q->pending[i].item);
 		require(is_inside(q->pending[i].prompt_id, reply->body),
 		        "an id points into the reply");
 		require(i == 0 || q->pending[i - 1].number <=

@@ -55,8 +55,8 @@ static void on_reply(void *user, const struct incoming *in,
 {
 	struct question *q = user;
 
-	q->replied = in != NULL;
 	if (err) {
+		q->replied = in != NULL;
 		if (q->err)
 			*q->err = *err;
 		if (in)
@@ -64,6 +64,7 @@ static void on_reply(void *user, const struct incoming *in,
 		answered(q, -1);
 		return;
 	}
+	q->replied = true;
 	keep(q, in->result);
 	answered(q, 0);
 }
