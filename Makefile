@@ -39,12 +39,12 @@ SUPERVISOR := admission client_queue early eventlog hub life life_begin life_can
           store_open stream subscription supervisor tell tracker upstream \
           upstream_fsm upstream_socket upstream_tls worker_proc zygote_proc
 SUPERVISOR += limits
-WORKERS := worker preview zygote remote_file link link_http poller follow cancel execute \
+WORKERS := worker worker_hello worker_out preview zygote remote_file link link_http poller follow cancel execute \
            execute_submit execute_view batch chain hand_over job_worker request request_run request_job request_query request_view \
-           jsonrpc record_mac mcp mcp_call mcp_describe mcp_files mcp_methods mcp_outputs \
-           mcp_progress mcp_resources mcp_result mcp_session mcp_ticker mcp_uri \
-           mcp_version tool_admin tool_args tool_ask tool_execute tool_files \
-           tool_files_of tool_job tool_prompts tool_query tool_recall tool_table tool_workflow
+           jsonrpc record_mac mcp mcp_bus mcp_call mcp_describe mcp_files mcp_methods mcp_outputs \
+           mcp_progress mcp_records mcp_resources mcp_result mcp_session mcp_ticker mcp_uri \
+           mcp_version tool_admin tool_args tool_ask tool_either tool_execute tool_files \
+           tool_files_of tool_job tool_job_view tool_prompts tool_query tool_recall tool_table tool_workflow
 FRONT  := ask autostart bars cli files host keeper keeper_worker out result session show spawn \
           cmd_run cmd_submit cmd_watch cmd_cancel cmd_queue cmd_history \
           cmd_download cmd_pause cmd_reconnect cmd_restart_workers cmd_status \

@@ -264,10 +264,8 @@ static void on_text(struct job_worker *w, size_t index, struct json result,
 		error_set(&why, ERR_INVALID, "%s", unreadable);
 	if (!w->batch)
 		return;
-	if (err)
-		batch_fail_item(w->batch, index, err);
-	else if (unreadable)
-		batch_fail_item(w->batch, index, &why);
+	if (err || unreadable)
+		batch_fail_item(w->batch, index, err ? err : &why);
 	else if (workflow_parse(&text, item.text.p, item.text.n, "workflow",
 	                        &why))
 		batch_fail_item(w->batch, index, &why);

@@ -1,8 +1,9 @@
 /*
  * mcp_private.h - struct mcp_session and a request in it, for the files that
- * make it up: mcp_session.c (lines, requests, answers), mcp_ticker.c
- * (progress), mcp_methods.c (eras, dispatch, the small methods), mcp_call.c
- * (tools/call), mcp_files.c (files of a call) and mcp_resources.c.
+ * make it up: mcp_session.c (lines, requests, answers), mcp_bus.c (when they
+ * begin), mcp_records.c (what goes on to a successor), mcp_ticker.c (progress),
+ * mcp_methods.c (eras, dispatch, the small methods), mcp_call.c (tools/call),
+ * mcp_files.c (files of a call) and mcp_resources.c.
  */
 #ifndef WORKERS_MCP_PRIVATE_H
 #define WORKERS_MCP_PRIVATE_H
@@ -133,14 +134,27 @@ struct mcp_request *mcp_request_new(struct mcp_session *s, struct mcp_line *l,
 /* A reply without a request: where none could be made of it. */
 void mcp_reply_error(struct mcp_session *s, struct mcp_line *l, struct span id,
                      enum rpc_code code, struct span data, const char *message);
-/* Starts it, or lets it wait until the link is settled. */
-void mcp_begin(struct mcp_request *r);
 /* Once stdin has ended: is there still something to wait for? */
 void mcp_check_ended(struct mcp_session *s);
 
+/* --- mcp_bus.c ------------------------------------------------------------ */
+
+void mcp_bus_init(struct mcp_session *s);
+void mcp_bus_deinit(struct mcp_session *s);
+/* Starts it, or lets it wait until the link is settled. */
+void mcp_begin(struct mcp_request *r);
+
+/* --- mcp_records.c -------------------------------------------------------- */
+
+/* After the tool host. */
+void mcp_records_init(struct mcp_session *s);
+void mcp_records_deinit(struct mcp_session *s);
 /* Records what a successor has to know, which is to go before an answer that
  * lets the client count on it. -1: it could not be, and was logged. */
 int mcp_record_session(struct mcp_session *s);
+/* Moves to the line what a predecessor left about it. */
+void mcp_take_records(struct mcp_session *s, struct mcp_line *l);
+void mcp_record_free(struct mcp_record *r);
 
 /* --- mcp_ticker.c --------------------------------------------------------- */
 

@@ -16,14 +16,8 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/log.h"
-#include "common/progress.h"
 #include "workers/mcp_private.h"
-#include "workers/tool_recall.h"
 
-#define RECORDS_MAX        8192 /* of lines that haven't come yet */
-#define SESSION_RECORD_MAX (64u << 10)
-/* The newest, that a successor knows as its own. */
-#define PROMPTS_RECORDED 64
 /* Kept free of results in the reply to a batch: room to refuse every entry. */
 #define BATCH_RESERVE ((size_t)RPC_BATCH_MAX * 4 * RPC_ID_MAX)
 
@@ -137,18 +131,11 @@ void mcp_drop(struct mcp_request *r, bool stop)
 
 /* --- lines --------------------------------------------------------------- */
 
-static void record_free(struct mcp_record *r)
-{
-	list_del(&r->node);
-	free(r->text);
-	free(r);
-}
-
 static void line_free(struct mcp_line *l)
 {
 	while (!list_empty(&l->records))
-		record_free(list_entry(list_pop(&l->records), struct mcp_record,
-		                       node));
+		mcp_record_free(list_entry(list_pop(&l->records),
+		                           struct mcp_record, node));
 	list_del(&l->node);
 	buf_deinit(&l->replies);
 	free(l->text);
@@ -206,22 +193,6 @@ static void read_batch(struct mcp_session *s, struct mcp_line *l,
 	}
 }
 
-/* What a predecessor left about this line. */
-static void take_records(struct mcp_session *s, struct mcp_line *l)
-{
-	struct list *it, *next;
-
-	list_for_each_safe (it, next, &s->records) {
-		struct mcp_record *r = list_entry(it, struct mcp_record, node);
-
-		if (r->line != l->number)
-			continue;
-		list_del(&r->node);
-		s->record_count--;
-		list_append(&l->records, &r->node);
-	}
-}
-
 void mcp_session_line(struct mcp_session *s, uint64_t number, struct span text)
 {
 	struct mcp_line *l = calloc(1, sizeof(*l));
@@ -240,7 +211,7 @@ void mcp_session_line(struct mcp_session *s, uint64_t number, struct span text)
 	buf_init(&l->replies, RPC_REPLY_MAX);
 	list_init(&l->records);
 	list_append(&s->lines, &l->node);
-	take_records(s, l);
+	mcp_take_records(s, l);
 	rpc_parse(&m, l->text, text.n);
 	if (m.kind == RPC_BATCH)
 		read_batch(s, l, m.whole);
@@ -361,219 +332,6 @@ struct mcp_request *mcp_request_new(struct mcp_session *s, struct mcp_line *l,
 	return NULL;
 }
 
-/* --- waiting for the bus ------------------------------------------------- */
-
-static void request_start(struct mcp_request *r)
-{
-	r->started = true;
-	r->method->start(r);
-}
-
-/* What the keeper should do for this request while there is no bus. */
-static enum bus_asked wish_of(const struct mcp_request *r)
-{
-	return mcp_call_submits(r) ? BUS_START : BUS_LOOK;
-}
-
-/* One question at a time; it counts for everybody who waits then. False: there
- * is nobody to ask. */
-static bool ask_for_bus(struct mcp_session *s, enum bus_asked what)
-{
-	struct list *it;
-
-	if (s->io->want_bus(s->user, what == BUS_START) < 0)
-		return false;
-	s->asked = what;
-	list_for_each (it, &s->requests)
-		list_entry(it, struct mcp_request, node)->bus_asked = what;
-	ev_timer_set(&s->bus_wait, MCP_BUS_MS / 1000.0, 0.);
-	ev_timer_start(s->loop, &s->bus_wait);
-	return true;
-}
-
-static bool bus_is_unsettled(const struct mcp_session *s)
-{
-	return s->asked != BUS_NOT_ASKED || link_bus_pending(s->link);
-}
-
-/* Starts what waited, if it is clear now whether there is a bus. */
-static void settle(struct mcp_session *s)
-{
-	struct list *it, *next;
-
-	if (bus_is_unsettled(s))
-		return;
-	list_for_each_safe (it, next, &s->requests) {
-		struct mcp_request *r =
-			list_entry(it, struct mcp_request, node);
-
-		if (r->started)
-			continue;
-		if (!link_on_bus(s->link) && r->bus_asked < wish_of(r) &&
-		    ask_for_bus(s, wish_of(r)))
-			return;
-		request_start(r);
-	}
-}
-
-static void on_bus(void *user, bool up)
-{
-	settle(user);
-}
-
-void mcp_session_bus(struct mcp_session *s)
-{
-	s->asked = BUS_NOT_ASKED;
-	ev_timer_stop(s->loop, &s->bus_wait);
-	settle(s);
-}
-
-/* No answer: everybody goes on without. */
-static void on_bus_wait(struct ev_loop *loop, ev_timer *w, int revents)
-{
-	struct mcp_session *s = container_of(w, struct mcp_session, bus_wait);
-	struct list *it;
-
-	list_for_each (it, &s->requests)
-		list_entry(it, struct mcp_request, node)->bus_asked = BUS_START;
-	mcp_session_bus(s);
-}
-
-void mcp_begin(struct mcp_request *r)
-{
-	struct mcp_session *s = r->session;
-
-	if (!r->method->uses_link) {
-		request_start(r);
-		return;
-	}
-	if (r->token.n > 0)
-		mcp_schedule_tick(s, mcp_progress_due_ms(&r->progress));
-	if (bus_is_unsettled(s)) {
-		r->bus_asked = s->asked;
-		return;
-	}
-	if (!link_on_bus(s->link) && ask_for_bus(s, wish_of(r)))
-		return;
-	request_start(r);
-}
-
-/* --- records of a predecessor -------------------------------------------- */
-
-static void take_session_record(struct mcp_session *s, struct span text)
-{
-	struct json_iter it;
-	struct json j, id;
-
-	if (json_parse(&j, text.p, text.n, 0, NULL) != JSON_OK)
-		return;
-	s->negotiated =
-		mcp_version_from_name(json_raw_string(json_get(j, "version")));
-	tool_recall_load(&s->host, json_get(j, "recall"));
-	/* A tenant's keeper is not believed: with the service's rights it would
-	 * see others' prompts. */
-	if (!link_may_see_all(s->link))
-		return;
-	s->restoring = true;
-	json_iter_init(&it, json_get(j, "prompts"));
-	while (json_iter_next(&it, NULL, &id)) {
-		cleanup_free char *copy = json_string_dup(id, PROGRESS_ID_MAX);
-
-		if (copy && link_claim(s->link, copy))
-			log_warn("mcp", "no memory to note a prompt");
-	}
-	s->restoring = false;
-}
-
-static void on_session_recorded(void *user)
-{
-}
-
-int mcp_record_session(struct mcp_session *s)
-{
-	cleanup_buf struct buf b = BUF_INIT(SESSION_RECORD_MAX);
-	struct error err = ERROR_NULL;
-
-	(void)buf_putc(&b, '{');
-	if (s->negotiated < MCP_VERSION_COUNT)
-		(void)buf_printf(&b, "\"version\":\"%s\",",
-		                 mcp_version_name(s->negotiated));
-	(void)buf_puts(&b, "\"recall\":");
-	tool_recall_save(&s->host, &b);
-	(void)buf_puts(&b, ",\"prompts\":");
-	link_put_claims(s->link, PROMPTS_RECORDED, &b);
-	(void)buf_putc(&b, '}');
-	if (!buf_ok(&b))
-		(void)error_set_nomem(&err, "the session's record");
-	worker_record_forget(&s->session_record);
-	if (!buf_ok(&b) || s->io->record(s->user, 0, span_make(b.data, b.len),
-	                                 &s->session_record, &err) < 0) {
-		log_error("mcp", "the session is not recorded: %s", err.text);
-		return -1;
-	}
-	return 0;
-}
-
-static void on_recall(struct tool_host *h)
-{
-	/* Without it a successor tells less; it is told of already. */
-	(void)mcp_record_session(container_of(h, struct mcp_session, host));
-}
-
-static void on_claim(void *user)
-{
-	struct mcp_session *s = user;
-
-	/* Failure is logged: a successor may call it unknown. */
-	if (!s->restoring && !s->stopping)
-		(void)mcp_record_session(s);
-}
-
-void mcp_session_record(struct mcp_session *s, uint64_t line,
-                        struct span record)
-{
-	struct mcp_record *r;
-	struct json j;
-	uint64_t index = 0;
-
-	if (line == 0) {
-		take_session_record(s, record);
-		return;
-	}
-	r = s->record_count < RECORDS_MAX ? calloc(1, sizeof(*r)) : NULL;
-	if (!r || !(r->text = malloc(record.n + 1))) {
-		free(r);
-		log_warn("mcp", "a record could not be kept");
-		return;
-	}
-	memcpy(r->text, record.p, record.n);
-	list_init(&r->node);
-	if (json_parse(&j, r->text, record.n, JSON_NONFINITE, NULL) !=
-	            JSON_OK ||
-	    !json_uint64(json_get(j, "i"), &index) || index >= RPC_BATCH_MAX) {
-		log_warn("mcp", "a record that is none of ours");
-		record_free(r);
-		return;
-	}
-	r->line = line;
-	r->index = (unsigned)index;
-	r->value = json_get(j, "r");
-	list_append(&s->records, &r->node);
-	s->record_count++;
-}
-
-void mcp_session_told(struct mcp_session *s, uint64_t line, struct span text)
-{
-	struct json j;
-	double number;
-
-	if (json_parse(&j, text.p, text.n, 0, NULL) != JSON_OK ||
-	    !json_double(json_get(json_get(j, "params"), "progress"), &number))
-		return;
-	s->told_line = line;
-	s->told = mcp_progress_units(number);
-}
-
 /* --- the end ------------------------------------------------------------- */
 
 static void drop_all(struct mcp_session *s)
@@ -661,19 +419,12 @@ struct mcp_session *mcp_session_new(const struct mcp_session_config *cfg,
 		.cancel_policy = cfg->cancel_policy,
 	};
 	tool_host_init(&s->host);
-	s->host.on_recall = on_recall;
-	s->session_record.on_written = on_session_recorded;
-	list_init(&s->session_record.node);
+	mcp_records_init(s);
 	list_init(&s->lines);
 	list_init(&s->requests);
-	list_init(&s->records);
-	ev_timer_init(&s->bus_wait, on_bus_wait, 0., 0.);
 	mcp_ticker_init(s);
 	ev_timer_init(&s->last, on_last, 0., 0.);
-	s->watch = (struct link_watch){
-		.prompt_id = "", .on_bus = on_bus, .user = s};
-	link_watch_add(s->link, &s->watch);
-	link_on_claim(s->link, on_claim, s);
+	mcp_bus_init(s);
 	return s;
 }
 
@@ -688,13 +439,8 @@ struct mcp_session *mcp_session_free(struct mcp_session *s)
 	while (!list_empty(&s->lines))
 		line_free(
 			list_entry(list_pop(&s->lines), struct mcp_line, node));
-	while (!list_empty(&s->records))
-		record_free(list_entry(list_pop(&s->records), struct mcp_record,
-		                       node));
-	worker_record_forget(&s->session_record);
-	link_on_claim(s->link, NULL, NULL);
-	link_watch_remove(s->link, &s->watch);
-	ev_timer_stop(s->loop, &s->bus_wait);
+	mcp_records_deinit(s);
+	mcp_bus_deinit(s);
 	ev_timer_stop(s->loop, &s->ticker);
 	ev_timer_stop(s->loop, &s->last);
 	map_deinit(&s->in_flight);

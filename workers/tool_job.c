@@ -25,11 +25,11 @@
 #include "workers/tool_ask.h"
 #include "workers/tool_code.h"
 #include "workers/tool_job.h"
+#include "workers/tool_job_private.h"
 
-#define LOOK_S        0.3 /* between two looks at a job */
-#define RESULT_BYTES  (9u << 20)
-#define RESULTS_BYTES (4u << 20) /* of all results in one answer */
-#define PARAMS_BYTES  (16u << 20)
+#define LOOK_S       0.3 /* between two looks at a job */
+#define RESULT_BYTES (9u << 20)
+#define PARAMS_BYTES (16u << 20)
 
 enum work_phase {
 	WORK_BUS,    /* waits for a supervisor, if one is on its way */
@@ -54,90 +54,12 @@ struct tool_work {
 	struct buf latest; /* the reply to op job */
 };
 
-bool tool_is_job(struct json id)
-{
-	struct span s = json_raw_string(id);
-
-	if (s.n < 2 || s.n >= TOOL_JOB_ID_MAX || s.p[0] != 'j')
-		return false;
-	for (size_t i = 1; i < s.n; i++) {
-		if (s.p[i] < '0' || s.p[i] > '9')
-			return false;
-	}
-	return true;
-}
-
-/* --- results -------------------------------------------------------------- */
-
-static int64_t number(struct json o, const char *key)
-{
-	int64_t n = 0;
-
-	(void)json_int64(json_get(o, key), &n);
-	return n;
-}
-
-/* The elements that have ended; past a bound without their outputs. */
-static void put_results(struct json items, bool wrapped, struct buf *out)
-{
-	struct json_iter it;
-	struct json item, r;
-	size_t from = out->len;
-	bool first = true;
-
-	(void)buf_json_key(out, "results");
-	(void)buf_putc(out, '[');
-	json_iter_init(&it, items);
-	while (json_iter_next(&it, NULL, &item)) {
-		r = wrapped ? json_get(item, "result") : item;
-		if (!json_is(r, JSON_OBJECT))
-			continue;
-		(void)buf_puts(out, first ? "" : ",");
-		first = false;
-		if (out->len - from + r.text.n <= RESULTS_BYTES) {
-			(void)json_compact(out, r);
-			continue;
-		}
-		(void)buf_putc(out, '{');
-		tool_put_member(out, "index", json_get(r, "index"));
-		tool_put_member(out, "prompt_id", json_get(r, "prompt_id"));
-		tool_put_member(out, "status", json_get(r, "status"));
-		(void)buf_puts(out, ",\"outputs_left_out\":");
-		(void)buf_printf(out, "%zu}", json_get(r, "outputs").text.n);
-	}
-	(void)buf_putc(out, ']');
-}
-
-static const char *status_of(struct json job)
-{
-	if (!json_string_eq(json_get(job, "state"), "over"))
-		return number(job, "completed") + number(job, "failed") > 0
-		               ? "executing"
-		               : "queued";
-	return number(job, "failed") > 0 ? "failed" : "completed";
-}
-
-static void put_job(struct json job, bool results, struct buf *out)
-{
-	(void)buf_putc(out, '{');
-	/* Where a prompt's id is expected the job's does as well. */
-	tool_put_member(out, "prompt_id", json_get(job, "job"));
-	tool_put_member(out, "job_id", json_get(job, "job"));
-	tool_put_string(out, "status", status_of(job));
-	tool_put_member(out, "total", json_get(job, "total"));
-	tool_put_member(out, "completed", json_get(job, "completed"));
-	tool_put_member(out, "failed", json_get(job, "failed"));
-	tool_put_member(out, "fraction", json_get(job, "fraction"));
-	if (results)
-		put_results(json_get(job, "items"), true, out);
-}
-
 static void work_finish(struct tool_work *w, struct json job, bool timed_out)
 {
 	cleanup_buf struct buf out = BUF_INIT(RESULT_BYTES);
 	bool over = json_string_eq(json_get(job, "state"), "over");
 
-	put_job(job, true, &out);
+	tool_job_put(job, true, &out);
 	if (!over || timed_out)
 		(void)buf_puts(&out, ",\"timed_out\":true");
 	if (!over)
@@ -205,8 +127,10 @@ static void work_keep(struct tool_work *w, struct json job)
 
 static void work_tell(struct tool_work *w, struct json job)
 {
-	int64_t done = number(job, "completed") + number(job, "failed");
-	int64_t total = number(job, "total"), failed = number(job, "failed");
+	int64_t done = tool_job_number(job, "completed") +
+	               tool_job_number(job, "failed");
+	int64_t total = tool_job_number(job, "total"),
+		failed = tool_job_number(job, "failed");
 	double fraction = 0;
 	char text[128];
 	int n = snprintf(text, sizeof(text), "%" PRId64 " of %" PRId64 " done",
@@ -453,7 +377,7 @@ static void on_alone_answer(struct tool_call *c, bool ok, struct json body)
 	tool_put_member(&out, "total", json_get(body, "total"));
 	tool_put_member(&out, "completed", json_get(body, "completed"));
 	tool_put_member(&out, "failed", json_get(body, "failed"));
-	put_results(json_get(body, "results"), false, &out);
+	tool_job_put_results(json_get(body, "results"), false, &out);
 	(void)buf_putc(&out, '}');
 	tool_finish(c, &out, false, NULL, 0);
 }
@@ -619,7 +543,7 @@ void tool_chain_start(struct tool_call *c)
 	work_start(c, true);
 }
 
-static void tool_job_wait(struct tool_call *c)
+void tool_job_wait(struct tool_call *c)
 {
 	struct tool_work *w = work_new(c);
 
@@ -689,7 +613,7 @@ static void on_told(void *user, const struct incoming *in,
 		return;
 	}
 	if (json_is(json_get(in->result, "total"), JSON_NUMBER)) {
-		put_job(in->result, false, &out);
+		tool_job_put(in->result, false, &out);
 		tool_put_string(&out, "method", "websocket");
 	} else {
 		(void)buf_putc(&out, '{');
@@ -704,7 +628,7 @@ static void on_told(void *user, const struct incoming *in,
 	tool_finish(c, &out, false, NULL, 0);
 }
 
-static void tool_job_ask(struct tool_call *c, enum op op)
+void tool_job_ask(struct tool_call *c, enum op op)
 {
 	struct tool_work *w = work_new(c);
 	cleanup_buf struct buf params = BUF_INIT(128);
@@ -721,59 +645,4 @@ static void tool_job_ask(struct tool_call *c, enum op op)
 	}
 	put_id(w, &params);
 	(void)work_ask(w, op, &params, on_told);
-}
-
-/* --- tools that take either ----------------------------------------------- */
-
-static bool is_of_job(const struct tool_call *c)
-{
-	return tool_is_job(json_get(c->args, "prompt_id"));
-}
-
-void tool_await_start(struct tool_call *c)
-{
-	if (is_of_job(c))
-		tool_job_wait(c);
-	else
-		tool_wait_start(c);
-}
-
-void tool_await_cancel(struct tool_call *c, bool stop)
-{
-	if (is_of_job(c))
-		tool_job_cancel(c, stop);
-	else
-		tool_wait_cancel(c, stop);
-}
-
-void tool_await_destroy(struct tool_call *c)
-{
-	if (is_of_job(c))
-		tool_job_destroy(c);
-	else
-		tool_execute_destroy(c);
-}
-
-void tool_advance_start(struct tool_call *c)
-{
-	if (is_of_job(c))
-		tool_job_ask(c, OP_JOB);
-	else
-		tool_progress_start(c);
-}
-
-void tool_abort_start(struct tool_call *c)
-{
-	if (is_of_job(c))
-		tool_job_ask(c, OP_JOB_CANCEL);
-	else
-		tool_cancel_start(c);
-}
-
-void tool_either_destroy(struct tool_call *c)
-{
-	if (is_of_job(c))
-		tool_job_destroy(c);
-	else
-		tool_query_destroy(c);
 }
