@@ -410,7 +410,9 @@ CPPCHECK := cppcheck -q -j2 --std=c11 --language=c --library=posix \
 
 .PHONY: docs
 docs: all ## rewrite what is generated: the tables of ipc/PROTOCOL.md ...
-	@for g in scripts/gen-*; do [ ! -x $$g ] || $$g || exit 1; done
+	@# The manual pages are made of what the others write.
+	@for g in $(filter-out %/gen-man,$(wildcard scripts/gen-*)) \
+	          scripts/gen-man; do [ ! -x $$g ] || $$g || exit 1; done
 
 .PHONY: format
 format: ## put all C files into form
