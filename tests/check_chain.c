@@ -18,15 +18,6 @@
 	"\"image\":\"x\"}}},\"inputFrom\":{\"step\":0},\"outputTo\":"          \
 	"\"image\"}"
 
-static const struct link_patience quick = {
-	.attach_ms = 500,
-	.quiet_ms = 5000,
-	.ping_ms = 500,
-	.away_ms = 400,
-	.away_cancel_ms = 150,
-	.lookup_gap_ms = 50,
-};
-
 static struct ev_loop *loop;
 static struct fake_comfy comfy;
 static struct link *lnk;
@@ -79,24 +70,12 @@ static const struct chain_handlers handlers = {
 
 static void setup(void)
 {
-	struct error err;
-	struct link_config cfg = {
-		.kind = "run",
-		.client_id = "my-client",
-		.connect_timeout_ms = 1000,
-		.request_timeout_ms = 1000,
-		.poll_interval_ms = 50,
-		.patience = &quick,
-	};
-
 	intents = steps = dones = 0;
 	told = 0;
 	memset(ids, 0, sizeof(ids));
 	loop = ev_loop_new(EVFLAG_AUTO);
 	fake_comfy_init(&comfy, loop);
-	cfg.comfyui = script_server_url(comfy.server);
-	lnk = link_new(loop, &cfg, &err);
-	ck_assert_ptr_nonnull(lnk);
+	lnk = fake_link_new(loop, &comfy, 50);
 }
 
 static void teardown(void)

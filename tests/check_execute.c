@@ -18,15 +18,6 @@
 	"{\n \"3\": {\"class_type\": \"KSampler\", \"inputs\": {\"seed\": "    \
 	"18446744073709551615}}}"
 
-static const struct link_patience quick = {
-	.attach_ms = 500,
-	.quiet_ms = 5000,
-	.ping_ms = 500,
-	.away_ms = 400,
-	.away_cancel_ms = 150,
-	.lookup_gap_ms = 50,
-};
-
 static struct ev_loop *loop;
 static struct fake_bus bus;
 static struct fake_comfy comfy;
@@ -183,25 +174,13 @@ static struct link_watch watch = {.prompt_id = "", .on_bus = on_bus};
 
 static void setup(void)
 {
-	struct error err;
-	struct link_config cfg = {
-		.kind = "run",
-		.client_id = "my-client",
-		.connect_timeout_ms = 1000,
-		.request_timeout_ms = 1000,
-		.poll_interval_ms = 200,
-		.patience = &quick,
-	};
-
 	submitteds = news = ends = submits = asks = cancels = 0;
 	attached = bus_knows = false;
 	answer = BUS_TAKE;
 	cancel_how = "dequeued";
 	loop = ev_loop_new(EVFLAG_AUTO);
 	fake_comfy_init(&comfy, loop);
-	cfg.comfyui = script_server_url(comfy.server);
-	lnk = link_new(loop, &cfg, &err);
-	ck_assert_ptr_nonnull(lnk);
+	lnk = fake_link_new(loop, &comfy, 200);
 	link_on_notice(lnk, on_notice, NULL);
 	link_watch_add(lnk, &watch);
 	memset(&bus, 0, sizeof(bus));
@@ -240,7 +219,7 @@ static void be_tenant(bool doubted)
 			       .request_timeout_ms = 1000,
 			       .poll_interval_ms = 200,
 			       .tenant = true,
-			       .patience = &quick,
+			       .patience = &fake_patience,
 		       },
 	               &err);
 	ck_assert_ptr_nonnull(lnk);
@@ -592,7 +571,7 @@ START_TEST(resume_waits_for_a_supervisor)
 	bus_knows = true;
 	connect_bus();
 	run_until(loop, submitteds == 1);
-	run_for(loop, quick.away_ms + 200);
+	run_for(loop, fake_patience.away_ms + 200);
 	ck_assert_uint_eq(comfy.posts, 0);
 }
 END_TEST
@@ -749,7 +728,7 @@ START_TEST(bus_stays_away)
 	connect_bus();
 	start(PLAIN);
 	run_until(loop, submits == 1 && !attached);
-	run_for(loop, quick.away_ms - 200);
+	run_for(loop, fake_patience.away_ms - 200);
 	ck_assert_uint_eq(comfy.posts + comfy.queues, 0); /* patient */
 	run_until(loop, submitteds == 1);
 	ck_assert_uint_eq(comfy.posts, 1);
@@ -797,7 +776,7 @@ START_TEST(posted_by_a_dead_supervisor)
 	start(PLAIN);
 	run_until(loop, submitteds == 1);
 	fake_bus_close(&bus);
-	run_for(loop, quick.away_ms + 500);
+	run_for(loop, fake_patience.away_ms + 500);
 	ck_assert_uint_eq(comfy.posts, 0);
 	fake_comfy_find(&comfy, ID)->state = FAKE_GONE;
 	run_until(loop, ends == 1);
@@ -816,7 +795,7 @@ START_TEST(queued_supervisor_returns)
 	run_until(loop, !attached);
 	bus_knows = true;
 	connect_bus();
-	run_for(loop, quick.away_ms + 300);
+	run_for(loop, fake_patience.away_ms + 300);
 	ck_assert_uint_eq(comfy.posts, 0);
 	fake_bus_event(&bus, "finished", 2, ID, NULL, FINISHED("completed"));
 	run_until(loop, ends == 1);

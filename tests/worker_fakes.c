@@ -472,3 +472,33 @@ void run_for(struct ev_loop *loop, unsigned ms)
 	while (!r.over)
 		ev_run(loop, EVRUN_ONCE);
 }
+
+/* --- link ---------------------------------------------------------------- */
+
+const struct link_patience fake_patience = {
+	.attach_ms = 500,
+	.quiet_ms = 5000,
+	.ping_ms = 500,
+	.away_ms = 400,
+	.away_cancel_ms = 150,
+	.lookup_gap_ms = 50,
+};
+
+struct link *fake_link_new(struct ev_loop *loop, const struct fake_comfy *c,
+                           unsigned poll_interval_ms)
+{
+	const struct link_config cfg = {
+		.kind = "run",
+		.comfyui = script_server_url(c->server),
+		.client_id = "my-client",
+		.connect_timeout_ms = 1000,
+		.request_timeout_ms = 1000,
+		.poll_interval_ms = poll_interval_ms,
+		.patience = &fake_patience,
+	};
+	struct error err;
+	struct link *l = link_new(loop, &cfg, &err);
+
+	ck_assert_ptr_nonnull(l);
+	return l;
+}

@@ -107,6 +107,16 @@ struct fake_prompt *fake_comfy_find(struct fake_comfy *c, const char *id);
 /* What was hidden is pending. */
 void fake_comfy_settle(struct fake_comfy *c);
 
+/* --- link ---------------------------------------------------------------- */
+
+/* Short ones, so that a test sees the end of them. */
+extern const struct link_patience fake_patience;
+
+/* A link of "my-client" to this ComfyUI, as yet without a bus, that has the
+ * above; fails the test if there can't be one. */
+struct link *fake_link_new(struct ev_loop *loop, const struct fake_comfy *c,
+                           unsigned poll_interval_ms);
+
 /* --- loop ---------------------------------------------------------------- */
 
 /* Runs the loop until *flag, failing the test after 20 s. */

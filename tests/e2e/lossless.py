@@ -13,6 +13,7 @@ import time
 import unittest
 
 import rig
+from proclib import is_running, parent_of
 from rig import wait_for
 
 RANK = {"queued": 0, "executing": 1, "completed": 2, "failed": 2}
@@ -24,24 +25,6 @@ def sampler(steps=100, step_ms=20, seed=1, prefix="safe", **more):
         "3": {"class_type": "SimSampler", "inputs": {"seed": seed, "steps": steps, "step_ms": step_ms, **more}},
         "9": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": prefix}},
     }
-
-
-def stat_of(pid):
-    try:
-        with open("/proc/%d/stat" % pid) as f:
-            return f.read().rsplit(")", 1)[1].split()
-    except OSError:
-        return None
-
-
-def parent_of(pid):
-    stat = stat_of(pid)
-    return int(stat[1]) if stat else None
-
-
-def is_running(pid):
-    stat = stat_of(pid)
-    return stat is not None and stat[0] != "Z"
 
 
 def check_order(lines):

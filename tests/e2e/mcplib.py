@@ -12,6 +12,7 @@ import time
 
 import jsonschema_lite
 import rig
+from proclib import children_of, is_running
 
 MODERN = "2026-07-28"
 LEGACY = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
@@ -78,28 +79,6 @@ def modern(params=None, **meta):
     params["_meta"] = {META + "protocolVersion": MODERN, META + "clientCapabilities": {},
                        META + "clientInfo": {"name": "raw", "version": "1"}, **meta}
     return params
-
-
-def children_of(pid):
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                with open("/proc/%s/stat" % entry) as f:
-                    stat = f.read()
-            except OSError:
-                continue
-            if int(stat.rsplit(")", 1)[1].split()[1]) == pid:
-                found.append(int(entry))
-    return found
-
-
-def is_running(pid):
-    try:
-        with open("/proc/%d/stat" % pid) as f:
-            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def peak_kb(pid):

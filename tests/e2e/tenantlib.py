@@ -15,6 +15,7 @@ import unittest
 
 import muxlib
 import rig
+from proclib import descendants
 
 ANN, BOB, EVE = 12001, 12002, 12003
 SERVICE = muxlib.SERVICE_UID
@@ -70,25 +71,9 @@ def fds_of(pid):
             for n in os.listdir(folder)}
 
 
-def children_of(pid):
-    found = []
-    for entry in os.listdir("/proc"):
-        try:
-            with open("/proc/%s/stat" % entry) as f:
-                fields = f.read().rsplit(")", 1)[1].split()
-        except (OSError, IndexError):
-            continue
-        if fields[0] != "Z" and int(fields[1]) == pid:
-            found.append(int(entry))
-    return found
-
-
 def family_of(pid):
     """The process and all below it."""
-    found = [pid]
-    for child in found:
-        found += children_of(child)
-    return found
+    return [pid, *descendants(pid)]
 
 
 class Tenant:

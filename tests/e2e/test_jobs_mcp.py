@@ -4,11 +4,10 @@ import os
 import signal
 import unittest
 
-import mcplib
 import rig
 from rig import wait_for
 from test_jobs import TAKE
-from test_mcp_tools import Tools, failing, sampler
+from toollib import Tools, failing, sampler
 
 
 class Jobs(unittest.TestCase):

@@ -9,7 +9,8 @@ import unittest
 
 import mcplib
 import rig
-from lossless import FAULTS, Case, is_running, parent_of, sampler
+from lossless import FAULTS, Case, sampler
+from proclib import is_running, parent_of
 from rig import wait_for
 
 SESSIONS = 100

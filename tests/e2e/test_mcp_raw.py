@@ -18,6 +18,7 @@ import chanlib
 import mcplib
 import rig
 from mcplib import MODERN, Client, modern
+from proclib import children_of, is_running
 from rig import wait_for
 
 LINE_BOUND = 15 << 20  # RPC_LINE_MAX
@@ -168,7 +169,7 @@ class Framing(McpCase):
 
 class Ends(McpCase):
     def gone(self, pid):
-        wait_for(lambda: not mcplib.is_running(pid), "the end of process %d" % pid)
+        wait_for(lambda: not is_running(pid), "the end of process %d" % pid)
 
     def test_end_of_stdin(self):
         client = self.session()
@@ -229,7 +230,7 @@ class Ends(McpCase):
     def test_nothing_is_started_for_nobody(self):
         """Clients start a server only to see whether it is there."""
         client = self.client()
-        self.assertEqual(mcplib.children_of(client.process.pid), [])
+        self.assertEqual(children_of(client.process.pid), [])
         self.assertEqual(client.end(), 0)
         self.assertEqual(os.listdir(self.rig.dir), ["comfymux.log"])
 
@@ -286,7 +287,7 @@ class Ends(McpCase):
         for fd in (theirs_in, theirs_out):
             self.assertFalse(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NONBLOCK)
         # Nobody but the keeper has the client's pipes.
-        worker = mcplib.children_of(process.pid)[0]
+        worker = children_of(process.pid)[0]
         for fd in (theirs_in, theirs_out):
             inode = os.fstat(fd).st_ino
             for name in os.listdir("/proc/%d/fd" % worker):
@@ -346,8 +347,8 @@ class Ends(McpCase):
     def held_by(self, daemon):
         """(descriptors of the supervisor, processes below it, kB of its own)"""
         self.rig.sessions()  # the last of them is gone when this is answered
-        below = [pid for child in mcplib.children_of(daemon.pid)
-                 for pid in [child, *mcplib.children_of(child)] if mcplib.is_running(pid)]
+        below = [pid for child in children_of(daemon.pid)
+                 for pid in [child, *children_of(child)] if is_running(pid)]
         return (len(os.listdir("/proc/%d/fd" % daemon.pid)), len(below), mcplib.private_kb(daemon.pid))
 
 
@@ -653,7 +654,7 @@ class Succession(McpCase):
     def kill_worker(self, client, number=signal.SIGKILL):
         pid = client.worker()
         os.kill(pid, number)
-        wait_for(lambda: not mcplib.is_running(pid), "the worker's end")
+        wait_for(lambda: not is_running(pid), "the worker's end")
 
     def test_session_goes_on(self):
         client = self.session("2025-03-26")
@@ -831,7 +832,7 @@ class Surroundings(McpCase):
         self.assertEqual(done["structuredContent"]["progress_method"], "websocket")
         pid = self.rig.json("status")["pid"]
         self.assertEqual(client.end(), 0)
-        wait_for(lambda: not mcplib.is_running(pid), "its end when idle")
+        wait_for(lambda: not is_running(pid), "its end when idle")
 
     def test_ten_sessions_share_one_websocket(self):
         self.sim_and_daemon()

@@ -15,52 +15,12 @@ import time
 import unittest
 
 import rig
+from proclib import descendants, is_running, name_of, parent_of
 from rig import wait_for
 from test_cli import sampler
 
 # Patience of supervisor/roles.c.
 READY_S = 10
-
-
-def stat_of(pid):
-    """Fields of /proc/PID/stat from the third on; None if there is none."""
-    try:
-        with open("/proc/%d/stat" % pid) as f:
-            return f.read().rsplit(")", 1)[1].split()
-    except OSError:
-        return None
-
-
-def parent_of(pid):
-    stat = stat_of(pid)
-    return int(stat[1]) if stat else None
-
-
-def is_running(pid):
-    stat = stat_of(pid)
-    return stat is not None and stat[0] != "Z"
-
-
-def name_of(pid):
-    try:
-        with open("/proc/%d/comm" % pid) as f:
-            return f.read().strip()
-    except OSError:
-        return None
-
-
-def descendants(pid):
-    """All living processes below it, zombies left out."""
-    parents = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and is_running(int(entry)):
-            parents.setdefault(parent_of(int(entry)), []).append(int(entry))
-    found, todo = [], [pid]
-    while todo:
-        children = parents.get(todo.pop(), [])
-        found += children
-        todo += children
-    return found
 
 
 class Keeper:

@@ -13,8 +13,8 @@ import simlib
 from mcplib import strict_json
 from rig import wait_for
 from tenantlib import ANN, TenantCase
-from test_mcp_tools import Case as McpCase
-from test_mcp_tools import sampler as tool_sampler
+from toollib import Case as McpCase
+from toollib import sampler as tool_sampler
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 

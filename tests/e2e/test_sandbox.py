@@ -9,7 +9,8 @@ import unittest
 import rig
 from rig import wait_for
 from test_cli import sampler
-from test_nursery import Keeper, descendants, name_of
+from proclib import descendants, name_of
+from test_nursery import Keeper
 
 SANITIZED = "asan" in os.path.basename(rig.BIN)
 NAMES = ("comfymuxd", "comfymux-zygote", "comfymux-worker")

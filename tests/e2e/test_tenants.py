@@ -4,11 +4,9 @@ sessions, by the socket, by the tools and by the machine; and sees nothing.
 What is tried is held against the lists of the program itself: an op of
 ipc/messages.def, or a tool of tools/list, that has no attempt here fails."""
 
-import ctypes
 import json
 import os
 import re
-import signal
 import socket
 import stat
 import struct
@@ -20,8 +18,7 @@ import uuid
 import rig
 from muxlib import PATIENCE, Refusal, binary, push_fds
 from simlib import sampler
-from tenantlib import (ANN, BOB, SERVICE, Tenant, TenantCase, children_of,
-                       family_of, fds_of, status_of)
+from tenantlib import ANN, BOB, TenantCase, family_of, fds_of, status_of
 
 PREFIX = "annsecretfile"
 TITLE = "annsecrettext"

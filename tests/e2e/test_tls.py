@@ -318,7 +318,7 @@ class Secret(TlsCase):
         run = self.rig.start("comfymux", "run", "wf.json", "--json", "--socket", self.rig.socket,
                              stdout=open(self.rig.path("out"), "wb"))
         self.assertEqual(run.wait(rig.PATIENCE_S), 0)
-        from test_nursery import descendants
+        from proclib import descendants
         found = self.visible([daemon.pid] + descendants(daemon.pid))
         for command in (("status", "--json"), ("status",), ("queue",), ("history",)):
             done = self.rig.run(*command, check=0)

@@ -165,6 +165,12 @@ struct lib_task_kind {
 /* Adds it to the client's. */
 void lib_task_init(struct cmx_task *t, struct cmx *c,
                    const struct lib_task_kind *kind);
+/* What each function that starts a task begins with: 0, between lib_enter and
+ * lib_leave then; `*taskp` (may be NULL) is NULL. */
+int lib_task_enter(struct cmx *c, bool has_on_end, struct cmx_task **taskp);
+/* For those that wait: until `*done`. Else what ended the waiting; the task is
+ * gone then. */
+int lib_task_wait(struct cmx *c, struct cmx_task *t, const bool *done);
 /* One that could not be started after all. */
 void lib_task_discard(struct cmx_task *t);
 /* The code of an end. `err` may be NULL. */

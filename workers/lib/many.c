@@ -503,13 +503,8 @@ static int many_start_public(struct cmx *c, const struct many_work *w,
                              struct cmx_task **taskp)
 {
 	struct many *m;
-	int r;
+	int r = lib_task_enter(c, on_end != NULL, taskp);
 
-	if (taskp)
-		*taskp = NULL;
-	if (!on_end)
-		return lib_fail(CMX_E_INVALID, "on_end is NULL");
-	r = lib_enter(c, LIB_QUICK);
 	if (r < 0)
 		return r;
 	r = many_start(c, w, options, &m);
@@ -528,12 +523,9 @@ static int many_wait(struct cmx *c, struct many *m, struct many_wait *w,
 	int r;
 
 	m->wait = w;
-	r = lib_run_until(c, &w->done);
-	if (!w->done) {
-		if (!c->freed)
-			lib_thing_drop(c, &m->task.thing);
+	r = lib_task_wait(c, &m->task, &w->done);
+	if (!w->done)
 		return r;
-	}
 	if (w->code == CMX_E_NOMEM)
 		return lib_fail(CMX_E_NOMEM, "out of memory: results");
 	if (w->code < 0)

@@ -35,6 +35,26 @@ void lib_task_init(struct cmx_task *t, struct cmx *c,
 	lib_thing_add(&c->tasks, &t->thing, task_free);
 }
 
+int lib_task_enter(struct cmx *c, bool has_on_end, struct cmx_task **taskp)
+{
+	if (taskp)
+		*taskp = NULL;
+	return has_on_end ? lib_enter(c, LIB_QUICK)
+	                  : lib_fail(CMX_E_INVALID, "on_end is NULL");
+}
+
+int lib_task_wait(struct cmx *c, struct cmx_task *t, const bool *done)
+{
+	int r = lib_run_until(c, done);
+
+	if (*done)
+		return 0;
+	/* With the client gone the task is as well. */
+	if (!c->freed)
+		lib_thing_drop(c, &t->thing);
+	return r;
+}
+
 int lib_end_code(enum execute_end end, const struct error *err)
 {
 	switch (end) {
@@ -285,13 +305,8 @@ int cmx_start(struct cmx *c, const char *workflow, int64_t timeout_ms,
               struct cmx_task **taskp)
 {
 	struct run *run;
-	int r;
+	int r = lib_task_enter(c, on_end != NULL, taskp);
 
-	if (taskp)
-		*taskp = NULL;
-	if (!on_end)
-		return lib_fail(CMX_E_INVALID, "on_end is NULL");
-	r = lib_enter(c, LIB_QUICK);
 	if (r < 0)
 		return r;
 	r = run_start(c, workflow, timeout_ms, on_progress, user, &run);
@@ -309,13 +324,9 @@ static int run_wait(struct cmx *c, struct run *run, struct run_wait *w,
 	int r;
 
 	run->wait = w;
-	r = lib_run_until(c, &w->done);
-	if (!w->done) {
-		/* With the client gone the task is as well. */
-		if (!c->freed)
-			lib_thing_drop(c, &run->task.thing);
+	r = lib_task_wait(c, &run->task, &w->done);
+	if (!w->done)
 		return r;
-	}
 	if (!w->result)
 		return lib_fail(CMX_E_NOMEM, "out of memory: a result");
 	r = w->result->code;
