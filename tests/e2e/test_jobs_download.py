@@ -47,6 +47,19 @@ class Directories(DownloadCase):
         self.assertEqual(len(paths), 2)
         self.all_whole("out", [os.path.basename(p) for p in paths])
 
+    def test_a_file_that_several_name_is_fetched_once(self):
+        """As workflows do that ComfyUI finds in its cache."""
+        self.sim_and_daemon()
+        for name in ("d/b9.json", "d/b10.json", "other.json"):
+            self.rig.write(name, make())
+        results = self.lines("batch", "d/", "other.json", "--download", "out", check=0)
+        self.assertEqual([r["label"] for r in results], ["d/b9.json", "d/b10.json", "other.json"])
+        paths = {f["path"] for files in self.files(results).values() for f in files}
+        self.assertEqual(len(paths), 1)
+        self.assertEqual(len(self.files(results)), 3)
+        self.all_whole("out", [os.path.basename(p) for p in paths])
+        self.assertEqual(self.rig.stats()["requests"]["GET /view"], 1)
+
     def test_one_that_cannot_be_written(self):
         if os.geteuid() == 0:
             where = "/proc/self/ns"  # nobody writes there

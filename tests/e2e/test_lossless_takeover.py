@@ -211,6 +211,7 @@ class Blame(Case):
             os.kill(worker, signal.SIGABRT)
             self.gone(worker)
         self.assertEqual(run.process.wait(rig.PATIENCE_S), 1)
+        run.reader.join(rig.PATIENCE_S)
         self.assertIn("crashed the worker twice", run.stderr() + json.dumps(run.lines[-1:]))
 
 

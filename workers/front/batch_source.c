@@ -96,8 +96,9 @@ static int add_directory(struct batch_source *s, const char *path,
 	for (int i = 0; i < n; i++) {
 		cleanup_free char *file = NULL;
 
-		if (r == 0 &&
-		    asprintf(&file, "%s/%s", path, names[i]->d_name) < 0) {
+		if (r == 0 && asprintf(&file, "%s%s%s", path,
+		                       ends_in(path, "/") ? "" : "/",
+		                       names[i]->d_name) < 0) {
 			file = NULL;
 			r = error_set_nomem(err, "the batch");
 		}

@@ -5,11 +5,13 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "common/cleanup.h"
+#include "common/map.h"
 #include "workers/front/ask.h"
 
 #define REQUEST_BYTES 65536
@@ -31,6 +33,11 @@ struct wanted_file {
 	char *filename, *subfolder, *type;
 };
 
+/* A file that is there: workflows that ComfyUI had cached name it again. */
+struct saved_file {
+	char *key, *answer;
+};
+
 struct job_fetch {
 	struct job *job;
 	char *directory;
@@ -39,6 +46,7 @@ struct job_fetch {
 	struct list waiting; /* struct wanted_file */
 	struct list running; /* the same */
 	struct list jobs;    /* struct wanted_files */
+	struct map saved;    /* struct saved_file, by file_key() */
 	size_t running_count;
 };
 
@@ -117,12 +125,57 @@ static void file_fail(struct job_fetch *f, struct wanted_file *w,
 	file_done(f, w, false, body);
 }
 
+/* What ComfyUI calls it, with the lengths that keep the parts apart; the
+ * caller's to free, NULL: no memory. */
+static char *file_key(const struct wanted_file *w)
+{
+	char *key;
+
+	if (asprintf(&key, "%zu %zu %s%s%s", strlen(w->type),
+	             strlen(w->subfolder), w->type, w->subfolder,
+	             w->filename) < 0)
+		return NULL;
+	return key;
+}
+
+static struct saved_file *fetch_saved(const struct job_fetch *f,
+                                      const struct wanted_file *w)
+{
+	cleanup_free char *key = file_key(w);
+
+	return key ? map_get(&f->saved, key, strlen(key)) : NULL;
+}
+
+static void saved_free(struct saved_file *s)
+{
+	free(s->key);
+	free(s->answer);
+	free(s);
+}
+
+/* Without memory for it the file is fetched once more. */
+static void fetch_remember(struct job_fetch *f, const struct wanted_file *w,
+                           struct json body)
+{
+	struct saved_file *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return;
+	s->key = file_key(w);
+	s->answer = strndup(body.text.p, body.text.n);
+	if (!s->key || !s->answer ||
+	    map_add(&f->saved, s->key, strlen(s->key), s) != 0)
+		saved_free(s);
+}
+
 static void on_answer(struct job *j, void *what, bool ok, struct json body)
 {
 	struct wanted_file *w = what;
 	struct job_fetch *f = w->of->fetch;
 
 	f->running_count--;
+	if (ok)
+		fetch_remember(f, w, body);
 	file_done(f, w, ok, body);
 	fetch_pump(f);
 }
@@ -147,15 +200,54 @@ static int file_ask(struct job_fetch *f, struct wanted_file *w,
 	               f->directory, w, &waiter, err);
 }
 
+static bool is_running(const struct job_fetch *f, const struct wanted_file *w)
+{
+	struct list *it;
+
+	list_for_each (it, &f->running) {
+		const struct wanted_file *r =
+			list_entry(it, struct wanted_file, node);
+
+		if (strcmp(r->filename, w->filename) == 0 &&
+		    strcmp(r->subfolder, w->subfolder) == 0 &&
+		    strcmp(r->type, w->type) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* The first that isn't on its way for another workflow. */
+static struct wanted_file *fetch_next(const struct job_fetch *f)
+{
+	struct list *it;
+
+	list_for_each (it, &f->waiting) {
+		struct wanted_file *w =
+			list_entry(it, struct wanted_file, node);
+
+		if (!is_running(f, w))
+			return w;
+	}
+	return NULL;
+}
+
 static void fetch_pump(struct job_fetch *f)
 {
 	struct error err = ERROR_NULL;
+	struct wanted_file *w;
 
-	while (f->running_count < JOB_FETCHES_MAX && !list_empty(&f->waiting)) {
-		struct wanted_file *w = list_entry(list_pop(&f->waiting),
-		                                   struct wanted_file, node);
+	while (f->running_count < JOB_FETCHES_MAX && (w = fetch_next(f))) {
+		const struct saved_file *saved = fetch_saved(f, w);
+		struct json body;
 
+		list_del(&w->node);
 		list_append(&f->running, &w->node);
+		if (saved &&
+		    json_parse(&body, saved->answer, strlen(saved->answer), 0,
+		               NULL) == JSON_OK) {
+			file_done(f, w, true, body);
+			continue;
+		}
 		if (f->job->cancelled)
 			(void)error_set(&err, ERR_CANCELLED, "cancelled");
 		if (f->job->cancelled || file_ask(f, w, &err))
@@ -276,6 +368,7 @@ struct job_fetch *job_fetch_new(struct job *j, const char *directory,
 struct job_fetch *job_fetch_free(struct job_fetch *f)
 {
 	struct list *it, *tmp;
+	size_t i;
 
 	if (!f)
 		return NULL;
@@ -283,6 +376,10 @@ struct job_fetch *job_fetch_free(struct job_fetch *f)
 		file_free(list_entry(it, struct wanted_file, node));
 	list_for_each_safe (it, tmp, &f->running)
 		file_free(list_entry(it, struct wanted_file, node));
+	map_for_each (i, &f->saved) {
+		saved_free(f->saved.slots[i].value);
+	}
+	map_deinit(&f->saved);
 	while ((it = list_pop(&f->jobs))) {
 		struct wanted_files *w =
 			list_entry(it, struct wanted_files, node);

@@ -1,7 +1,8 @@
 /*
  * job_fetch.h - --download: the files among a workflow's outputs, fetched into
  * a directory of the user's. The worker fetches, the keeper writes; whatever
- * ComfyUI calls a file, only the last part of its name is used.
+ * ComfyUI calls a file, only the last part of its name is used. What several
+ * workflows name is fetched once, and is where it is for all of them.
  */
 #ifndef WORKERS_FRONT_JOB_FETCH_H
 #define WORKERS_FRONT_JOB_FETCH_H
