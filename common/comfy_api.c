@@ -191,7 +191,7 @@ struct comfy_call *comfy_submit(struct comfy_api *a,
 	size_t ids = (s->client_id ? strlen(s->client_id) : 0) +
 	             (s->prompt_id ? strlen(s->prompt_id) : 0);
 	struct buf cleanup_buf body = BUF_INIT(s->workflow.n + s->extra_data.n +
-	                                       2u * QUOTED_MAX * ids + 256);
+	                                       QUOTED_MAX * ids * 2 + 256);
 	struct buf cleanup_buf path = BUF_INIT(PATH_MAX_BYTES);
 	struct http_request req = {.method = "POST", .content_type = json_type};
 	struct comfy_call *c = comfy_call_new(a, "", user, err);

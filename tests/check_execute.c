@@ -852,6 +852,42 @@ START_TEST(one_outstanding_when_alone)
 }
 END_TEST
 
+/* --- ids that the server chose ------------------------------------------- */
+
+/* An old server took it and could not say so: it is found by our marker,
+ * waiting (_i 0), running (1), or through (2). */
+START_TEST(found_by_its_marker)
+{
+	static const enum fake_prompt_state states[] = {
+		FAKE_PENDING, FAKE_RUNNING, FAKE_DONE};
+
+	comfy.post = FAKE_POST_OTHER_DROP;
+	comfy.other_state = states[_i];
+	start(PLAIN);
+	run_until(loop, submitteds == 1);
+	ck_assert_str_eq(submitted_id, FAKE_OTHER_ID);
+	fake_comfy_find(&comfy, FAKE_OTHER_ID)->state = FAKE_DONE;
+	run_until(loop, ends == 1);
+	ck_assert_int_eq(end, EXECUTE_COMPLETED);
+	ck_assert_uint_eq(comfy.posts, 1);
+}
+END_TEST
+
+/* As a successor finds what its predecessor had posted. */
+START_TEST(resumed_by_its_marker)
+{
+	comfy.post = FAKE_POST_OTHER_DROP;
+	comfy.other_state = FAKE_DONE;
+	start(PLAIN);
+	run_until(loop, comfy.posts == 1);
+	exe = execute_free(exe);
+	start(&(struct execute_options){.resume = true});
+	run_until(loop, ends == 1);
+	ck_assert_int_eq(end, EXECUTE_COMPLETED);
+	ck_assert_uint_eq(comfy.posts, 1);
+}
+END_TEST
+
 /* --- timeout and cancel -------------------------------------------------- */
 
 START_TEST(times_out)
@@ -1185,6 +1221,8 @@ static Suite *execute_suite(void)
 	tcase_add_test(t, interrupted_by_another);
 	tcase_add_test(t, cancelled_while_the_bus_is_away);
 	tcase_add_test(t, cancelled_before_the_bus_answers);
+	tcase_add_loop_test(t, found_by_its_marker, 0, 3);
+	tcase_add_test(t, resumed_by_its_marker);
 	tcase_add_loop_test(t, cancelled_while_held, 0, 2);
 	tcase_add_test(t, cancels_owed);
 	tcase_add_test(t, cancelled_past_the_bus);

@@ -11,6 +11,7 @@
 
 #include "common/buf.h"
 #include "common/cleanup.h"
+#include "common/comfy_marker.h"
 #include "common/fdutil.h"
 #include "ipc/message.h"
 #include "tests/runner.h"
@@ -213,8 +214,11 @@ static void put_items(const struct fake_comfy *c, enum fake_prompt_state state,
 	for (size_t i = 0; i < c->count; i++) {
 		if (c->prompts[i].state != state)
 			continue;
-		buf_printf(b, "%s[%zu,\"%s\",{},{\"client_id\":\"x\"},[\"9\"]]",
-		           first ? "" : ",", i, c->prompts[i].id);
+		buf_printf(b,
+		           "%s[%zu,\"%s\",{},{\"client_id\":\"x\","
+		           "\"comfymux\":{\"prompt_id\":\"%s\"}},[\"9\"]]",
+		           first ? "" : ",", i, c->prompts[i].id,
+		           c->prompts[i].mark);
 		first = false;
 	}
 }
@@ -237,13 +241,14 @@ static void put_entry(const struct fake_prompt *p, struct buf *b)
 	bool ok = p->state == FAKE_DONE;
 
 	buf_printf(b,
-	           "\"%s\":{\"prompt\":[0,\"%s\",{},{\"create_time\":5},[]],"
+	           "\"%s\":{\"prompt\":[0,\"%s\",{},{\"create_time\":5,"
+	           "\"comfymux\":{\"prompt_id\":\"%s\"}},[]],"
 	           "\"outputs\":{\"9\":{\"images\":[{\"filename\":\"a.png\","
 	           "\"subfolder\":\"\",\"type\":\"output\"}]}},\"status\":{"
 	           "\"status_str\":\"%s\",\"completed\":%s,\"messages\":["
 	           "[\"execution_start\",{\"prompt_id\":\"%s\",\"timestamp\":"
 	           "10}]",
-	           p->id, p->id, ok ? "success" : "error",
+	           p->id, p->id, p->mark, ok ? "success" : "error",
 	           ok ? "true" : "false", p->id);
 	if (p->state == FAKE_FAILED)
 		buf_printf(b,
@@ -300,8 +305,11 @@ static void take_prompt(struct fake_comfy *c, struct json body, const char *id,
 	struct fake_prompt *p = fake_comfy_add(c, id, state);
 	cleanup_free char *client =
 		json_string_dup(json_get(body, "client_id"), 63);
+	struct span mark = comfy_marker_of(json_get(body, "extra_data"));
 
 	p->posts++;
+	snprintf(p->mark, sizeof(p->mark), "%.*s", (int)mark.n,
+	         mark.p ? mark.p : "");
 	snprintf(p->client_id, sizeof(p->client_id), "%s",
 	         client ? client : "");
 }
@@ -335,6 +343,10 @@ static void serve_post(struct fake_comfy *c, struct script_conn *conn,
 	case FAKE_POST_OTHER_ID:
 		take_prompt(c, body, FAKE_OTHER_ID, FAKE_PENDING);
 		reply_json(conn, 200, buf_cstr(&b));
+		break;
+	case FAKE_POST_OTHER_DROP:
+		take_prompt(c, body, FAKE_OTHER_ID, c->other_state);
+		script_close(conn, 0);
 		break;
 	case FAKE_POST_REJECT:
 		reply_json(conn, 400,

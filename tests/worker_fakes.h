@@ -64,6 +64,8 @@ enum fake_post {
 	                         fake_comfy_settle is called */
 	FAKE_POST_HANG,       /* taken, no reply */
 	FAKE_POST_OTHER_ID,   /* an old server: an id of its own */
+	FAKE_POST_OTHER_DROP, /* likewise, connection closed before it is told
+	                       */
 	FAKE_POST_PARTLY,     /* 200 with node_errors */
 };
 
@@ -83,6 +85,7 @@ enum fake_prompt_state {
 struct fake_prompt {
 	char id[64];
 	char client_id[64];
+	char mark[64]; /* of extra_data */
 	enum fake_prompt_state state;
 	unsigned posts; /* how often it was submitted */
 };
@@ -90,8 +93,9 @@ struct fake_prompt {
 struct fake_comfy {
 	struct script_server *server;
 	enum fake_post post;
-	bool refuse_all; /* every reply is 503 */
-	bool closed;     /* every connection is closed unanswered */
+	enum fake_prompt_state other_state; /* of FAKE_POST_OTHER_DROP */
+	bool refuse_all;                    /* every reply is 503 */
+	bool closed; /* every connection is closed unanswered */
 	struct fake_prompt prompts[FAKE_PROMPTS_MAX];
 	size_t count;
 	unsigned posts, queues, histories, interrupts, deletes, views;

@@ -13,8 +13,8 @@
  *
  * Rules that keep a prompt from running twice: its id never changes; the
  * supervisor answers the same id like the first time; before a second POST
- * ComfyUI is asked whether it has the id. Both ways of submitting are in
- * execute_submit.c.
+ * ComfyUI is asked whether it has the id, or our marker of it. Both ways of
+ * submitting are in execute_submit.c.
  */
 #include "workers/execute.h"
 
@@ -33,8 +33,9 @@ static const char *const state_names[] = {
 	[EXECUTE_CHOOSE] = "choose", [EXECUTE_ASK] = "ask",
 	[EXECUTE_SUBMIT] = "submit", [EXECUTE_AWAY] = "away",
 	[EXECUTE_TURN] = "turn",     [EXECUTE_LOOKUP] = "lookup",
-	[EXECUTE_POST] = "post",     [EXECUTE_FOLLOW] = "follow",
-	[EXECUTE_CANCEL] = "cancel", [EXECUTE_DONE] = "done",
+	[EXECUTE_RECALL] = "recall", [EXECUTE_POST] = "post",
+	[EXECUTE_FOLLOW] = "follow", [EXECUTE_CANCEL] = "cancel",
+	[EXECUTE_DONE] = "done",
 };
 STATIC_ASSERT_ARRAY_SIZE(state_names, EXECUTE_STATE_COUNT);
 

@@ -18,6 +18,7 @@ enum execute_state {
 	EXECUTE_AWAY,   /* it broke off: waits for a new bus */
 	EXECUTE_TURN,   /* waits for its turn to post directly */
 	EXECUTE_LOOKUP, /* ComfyUI is asked for the id */
+	EXECUTE_RECALL, /* ... for what has our marker and is over */
 	EXECUTE_POST,
 	EXECUTE_FOLLOW,
 	EXECUTE_CANCEL, /* nothing to follow, but perhaps something to cancel */
@@ -61,7 +62,7 @@ struct execute {
 	struct link_turn turn;
 	struct poller_watch lookup;
 	uint64_t ask_id;
-	struct comfy_call *post;
+	struct comfy_call *post; /* or the recall */
 	bool holds_api;
 	struct cancel *cancel;
 	bool cancel_took; /* it was found and asked to stop */

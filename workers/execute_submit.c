@@ -12,6 +12,8 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/comfy_marker.h"
+#include "common/comfy_reply.h"
 #include "common/workflow.h"
 #include "workers/execute_private.h"
 
@@ -254,14 +256,73 @@ static bool execute_is_held(struct execute *e)
 	       (int64_t)link_patience(e->link)->away_ms;
 }
 
+/* ComfyUI has it, under `id` if that isn't NULL. */
+static void execute_found(struct execute *e, const char *id)
+{
+	struct error err;
+
+	if (id && execute_take_id(e, id)) {
+		error_set_nomem(&err, "prompt id");
+		execute_finish(e, EXECUTE_ERROR, &err);
+	} else if (execute_tell_submitted(e, JSON_MISSING)) {
+		execute_start_follow(e, false, true);
+	}
+}
+
+static void on_recalled(void *user, const struct comfy_result *r)
+{
+	struct execute *e = user;
+	struct span id = SPAN_NULL;
+	struct json entry;
+	char copy[COMFY_PROMPT_ID_MAX + 1];
+
+	e->post = NULL;
+	if (r->outcome != COMFY_OK) {
+		/* Not before that is known. */
+		e->trouble = r->error;
+		e->lookups = 0;
+		execute_look_up(e, false);
+		return;
+	}
+	entry = comfy_history_marked(r->body, e->prompt_id, &id);
+	if (json_is(entry, JSON_OBJECT) && id.n <= COMFY_PROMPT_ID_MAX) {
+		memcpy(copy, id.p, id.n);
+		copy[id.n] = '\0';
+		execute_found(e, copy);
+	} else if (e->cancelled) {
+		execute_finish_cancelled(e,
+		                         "cancelled before it was submitted");
+	} else {
+		execute_post(e);
+	}
+}
+
+/* A server that chooses ids itself (before 0.3.45) may have got it from us, or
+ * from a supervisor, and be through with it. */
+static void execute_recall(struct execute *e)
+{
+	struct error err = ERROR_NULL;
+	struct comfy_api *api = link_api(e->link, &err);
+
+	execute_enter(e, EXECUTE_RECALL);
+	if (api && !e->holds_api) {
+		link_api_hold(e->link);
+		e->holds_api = true;
+	}
+	e->post = api ? comfy_list_history(api, COMFY_MARKED_MAX, on_recalled,
+	                                   e, &err)
+	              : NULL;
+	if (!e->post)
+		execute_finish(e, EXECUTE_ERROR, &err);
+}
+
 static void on_looked_up(void *user, const struct poller_news *n)
 {
 	struct execute *e = user;
 
 	poller_remove(&e->lookup);
 	if (n->found != POLLER_MISSING) {
-		if (execute_tell_submitted(e, JSON_MISSING))
-			execute_start_follow(e, false, true);
+		execute_found(e, n->remote_id);
 		return;
 	}
 	if (++e->lookups < EXECUTE_LOOKUPS_MAX) {
@@ -285,7 +346,7 @@ static void on_looked_up(void *user, const struct poller_news *n)
 	} else if (!e->turn.held) {
 		execute_take_turn(e);
 	} else {
-		execute_post(e);
+		execute_recall(e);
 	}
 }
 
@@ -427,6 +488,7 @@ void execute_submit_init(struct execute *e)
 		.prompt_id = e->prompt_id,
 		.on_polled = on_looked_up,
 		.on_trouble = on_lookup_trouble,
+		.marked = true,
 		.user = e,
 	};
 }

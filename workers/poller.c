@@ -14,6 +14,8 @@
 
 #include "common/backoff.h"
 #include "common/clock.h"
+#include "common/comfy_marker.h"
+#include "common/comfy_reply.h"
 #include "common/log.h"
 #include "workers/link.h"
 
@@ -175,12 +177,32 @@ static void poller_histories(struct poller *p)
 		poller_end_round(p);
 }
 
+/* As comfy_queue_ahead, of what has our marker; `id` gets ComfyUI's. */
+static int64_t poller_marked(const struct poller_watch *w,
+                             const struct comfy_queue *q, bool *runningp,
+                             char id[COMFY_PROMPT_ID_MAX + 1])
+{
+	const struct comfy_queue_item *item =
+		comfy_queue_marked(q, w->prompt_id);
+
+	if (!item || item->prompt_id.n > COMFY_PROMPT_ID_MAX)
+		return -1;
+	memcpy(id, item->prompt_id.p, item->prompt_id.n);
+	id[item->prompt_id.n] = '\0';
+	return comfy_queue_ahead(q, id, runningp);
+}
+
 static void poller_match(struct poller_watch *w, const struct comfy_queue *q)
 {
 	struct poller_news n = {.found = POLLER_PENDING};
+	char remote[COMFY_PROMPT_ID_MAX + 1];
 	bool running = false;
 
 	n.ahead = comfy_queue_ahead(q, w->prompt_id, &running);
+	if (n.ahead < 0 && w->marked) {
+		n.ahead = poller_marked(w, q, &running, remote);
+		n.remote_id = remote;
+	}
 	w->wants_history = n.ahead < 0;
 	w->deleted = n.ahead < 0 && w->waited && w->poller->stayed_up;
 	w->waited = n.ahead >= 0 && !running;

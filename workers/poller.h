@@ -34,6 +34,9 @@ struct poller_news {
 	enum poller_found found;
 	int64_t ahead;
 	struct json entry; /* valid during the call */
+	/* PENDING, RUNNING of a `marked` watch: what ComfyUI calls it, NULL:
+	 * likewise. Valid during the call. */
+	const char *remote_id;
 	/* MISSING: it waited in the queue, and was taken out of it while
 	 * ComfyUI stayed up. */
 	bool deleted;
@@ -47,6 +50,8 @@ struct poller_watch {
 	 * goes on trying. May be NULL. */
 	void (*on_trouble)(void *user, const struct error *err);
 	void *user;
+	/* One that has our marker of this id (comfy_marker.h) will do. */
+	bool marked;
 	/* private */
 	struct list node;
 	struct poller *poller;

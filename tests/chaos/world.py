@@ -419,8 +419,16 @@ class World:
             self.tick()
             time.sleep(0.01)
         self.proxy.heal()
-        self.control(fault="resume")
-        self.control(fault="clear")
+        while True:
+            try:
+                self.control(fault="resume")
+                self.control(fault="clear")
+                break
+            except OSError:  # it restarts
+                if time.monotonic() > until:
+                    raise
+                self.tick()
+                time.sleep(0.05)
         self.note("healed")
 
     def until(self, condition, what, patience_s):

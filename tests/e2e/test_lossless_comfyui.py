@@ -142,6 +142,18 @@ class Submission(Case):
         self.assertEqual(run.lines[-1]["status"], "completed")
         self.assertEqual(run.lines[-1]["prompt_id"], self.posts()[1])
 
+    def test_old_server_that_could_not_answer(self):
+        """By its marker a lone worker finds what it posted: while it runs, and
+        when it is over."""
+        self.rig.start_sim("--ignore-prompt-id", "--no-progress-state", "--no-jobs-api")
+        for seed, steps in ((1, 60), (2, 1)):
+            self.rig.fault(fault="cut", path="/prompt", method="POST", count=1)
+            run = self.start(sampler(steps=steps, seed=seed), **ALONE)
+            self.assertEqual(run.process.wait(rig.PATIENCE_S), 0, run.stderr())
+            self.assertEqual(run.lines[-1]["status"], "completed")
+            self.assertEqual(run.lines[-1]["prompt_id"], self.posts()[-1])
+        self.assertEqual(len(self.posts()), 2)
+
     def test_old_server_with_events_before_the_reply(self):
         self.begin("--ignore-prompt-id", "--no-progress-state", "--no-jobs-api")
         self.rig.fault(fault="delay", path="/prompt", method="POST", ms=700, count=1)
