@@ -127,5 +127,10 @@ enum progress_json {
  * outputs, error, method. Members without a value (no current node, unknown
  * position, not paused, no error) are left out. 0 or what buf_append says. */
 int progress_to_json(const struct progress *p, unsigned flags, struct buf *out);
+/* The same with the output of one node alone, that was executed just now, for
+ * those who know the others; without `outputs` if it has none. `raw_id` as
+ * json_raw_string() has it. */
+int progress_to_json_executed(const struct progress *p, struct span raw_id,
+                              struct buf *out);
 
 #endif

@@ -98,7 +98,8 @@ static unsigned fold_ran(struct progress *p, struct json by_id)
 	return change;
 }
 
-unsigned progress_add_outputs(struct progress *p, struct json outputs)
+unsigned progress_add_outputs(struct progress *p, struct json outputs,
+                              bool replace)
 {
 	unsigned change = PROGRESS_SAME;
 	struct json id, value;
@@ -113,7 +114,7 @@ unsigned progress_add_outputs(struct progress *p, struct json outputs)
 			continue;
 		n = progress_node(p, json_raw_string(id));
 		if (n)
-			change |= progress_set_output(p, n, value, false);
+			change |= progress_set_output(p, n, value, replace);
 	}
 	return change;
 }
@@ -137,7 +138,7 @@ unsigned progress_fold_history(struct progress *p, struct json entry,
 			p, json_get(v.end, "executed"));
 		change |= progress_end(p);
 	}
-	change |= progress_add_outputs(p, outputs);
+	change |= progress_add_outputs(p, outputs, false);
 	if (change != PROGRESS_SAME)
 		p->pub.method = method;
 	return change;

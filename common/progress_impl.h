@@ -76,6 +76,8 @@ void progress_nodes_deinit(struct progress *p);
 /* The node of that id (a JSON string's raw content), made if need be; NULL
  * and nodes_truncated if it can't be kept. */
 struct node *progress_node(struct progress *p, struct span raw_id);
+/* The same for one that is known already, else NULL. */
+struct node *progress_find_node(const struct progress *p, struct span raw_id);
 unsigned progress_node_start(struct progress *p, struct node *n);
 /* Steps of a running node; falling ones are passed over. */
 unsigned progress_node_step(struct progress *p, struct node *n, double value,
@@ -97,8 +99,9 @@ unsigned progress_set_output(struct progress *p, struct node *n,
 
 /* ---- progress_history.c ---- */
 
-/* Outputs of nodes that have none yet. */
-unsigned progress_add_outputs(struct progress *p, struct json outputs);
+/* Outputs of nodes that have none yet; with `replace` of the others, too. */
+unsigned progress_add_outputs(struct progress *p, struct json outputs,
+                              bool replace);
 
 /* ---- progress.c ---- */
 

@@ -58,7 +58,25 @@ static void put_error(struct buf *out, const struct cmx_error *e)
 	(void)buf_putc(out, '}');
 }
 
-int progress_to_json(const struct progress *p, unsigned flags, struct buf *out)
+/* All outputs, or with `only` that of one node. */
+static void put_outputs(struct buf *out, const struct progress *p,
+                        const struct node *only)
+{
+	(void)buf_json_key(out, "outputs");
+	if (!only) {
+		(void)buf_append(out, p->pub.outputs, p->pub.outputs_len);
+		return;
+	}
+	(void)buf_putc(out, '{');
+	(void)buf_json_string(out, only->id, only->id_len);
+	(void)buf_putc(out, ':');
+	(void)buf_append(out, p->outputs.data + only->output_at,
+	                 only->output_len);
+	(void)buf_putc(out, '}');
+}
+
+static int put_progress(const struct progress *p, unsigned flags,
+                        const struct node *only, struct buf *out)
 {
 	const struct cmx_progress *c = &p->pub;
 	size_t len = out->len;
@@ -81,10 +99,8 @@ int progress_to_json(const struct progress *p, unsigned flags, struct buf *out)
 		(void)buf_puts(out, ",\"paused\":true");
 	put_list(out, "completed_nodes", &p->completed);
 	put_list(out, "cached_nodes", &p->cached);
-	if (!(flags & PROGRESS_JSON_NO_OUTPUTS)) {
-		(void)buf_json_key(out, "outputs");
-		(void)buf_append(out, c->outputs, c->outputs_len);
-	}
+	if (!(flags & PROGRESS_JSON_NO_OUTPUTS))
+		put_outputs(out, p, only);
 	put_error(out, &c->error);
 	put_string(out,
 	           flags & PROGRESS_JSON_RESULT ? "progress_method" : "method",
@@ -94,6 +110,21 @@ int progress_to_json(const struct progress *p, unsigned flags, struct buf *out)
 	if (r < 0)
 		out->len = len;
 	return r;
+}
+
+int progress_to_json(const struct progress *p, unsigned flags, struct buf *out)
+{
+	return put_progress(p, flags, NULL, out);
+}
+
+int progress_to_json_executed(const struct progress *p, struct span raw_id,
+                              struct buf *out)
+{
+	const struct node *n = progress_find_node(p, raw_id);
+
+	if (!n || !n->has_output)
+		return put_progress(p, PROGRESS_JSON_NO_OUTPUTS, NULL, out);
+	return put_progress(p, 0, n, out);
 }
 
 /* ---- in ---- */
@@ -239,14 +270,16 @@ static unsigned fold_course(struct progress *p, const struct json *f)
 unsigned progress_fold_snapshot(struct progress *p, struct json snapshot)
 {
 	struct json f[S_COUNT];
+	bool going_on = !progress_ended(p);
 	unsigned change = PROGRESS_SAME;
 
 	if (snapshot.type != JSON_OBJECT)
 		return PROGRESS_SAME;
 	json_get_many(snapshot, snapshot_names, f, S_COUNT);
-	if (!progress_ended(p))
+	if (going_on)
 		change |= fold_course(p, f);
-	change |= progress_add_outputs(p, f[S_OUTPUTS]);
+	/* A node may run again; after the end only what is missing is news. */
+	change |= progress_add_outputs(p, f[S_OUTPUTS], going_on);
 	if (change != PROGRESS_SAME)
 		p->pub.method = read_method(f, p->pub.method);
 	return change;

@@ -73,24 +73,38 @@ static struct node *node_get(struct progress *p, struct span id)
 	return n;
 }
 
-struct node *progress_node(struct progress *p, struct span raw_id)
+/* Decodes into `id`, unless the bytes stand for themselves. */
+static bool id_decode(struct span *raw_id, struct buf *id)
 {
-	struct buf id = BUF_INIT(PROGRESS_NODE_ID_MAX);
-	struct node *n = NULL;
-
-	if (!raw_id.p)
-		return NULL;
-	if (!memchr(raw_id.p, '\\', raw_id.n))
-		return node_get(p, raw_id);
+	if (!raw_id->p)
+		return false;
+	if (!memchr(raw_id->p, '\\', raw_id->n))
+		return true;
 	/* The quotes are where the string was taken from. */
 	if (json_string_decode(
-		    (struct json){JSON_STRING, {raw_id.p - 1, raw_id.n + 2}},
-		    &id) == 0)
-		n = node_get(p, span_make(id.data, id.len));
-	else
-		p->pub.nodes_truncated = true;
-	buf_deinit(&id);
-	return n;
+		    (struct json){JSON_STRING, {raw_id->p - 1, raw_id->n + 2}},
+		    id) < 0)
+		return false;
+	*raw_id = span_make(id->data, id->len);
+	return true;
+}
+
+struct node *progress_node(struct progress *p, struct span raw_id)
+{
+	cleanup_buf struct buf id = BUF_INIT(PROGRESS_NODE_ID_MAX);
+
+	if (id_decode(&raw_id, &id))
+		return node_get(p, raw_id);
+	p->pub.nodes_truncated |= raw_id.p != NULL;
+	return NULL;
+}
+
+struct node *progress_find_node(const struct progress *p, struct span raw_id)
+{
+	cleanup_buf struct buf id = BUF_INIT(PROGRESS_NODE_ID_MAX);
+
+	return id_decode(&raw_id, &id) ? map_get(&p->nodes, raw_id.p, raw_id.n)
+	                               : NULL;
 }
 
 /* ---- lists ---- */

@@ -84,15 +84,26 @@ static void hold_back(struct supervisor *sv, struct prompt *p, struct frame *f)
 	}
 }
 
-static unsigned progress_flags(enum event event)
+/* Outputs are told once each, by the event that they came with, and all of
+ * them at the end: else what a prompt costs would grow with the square of
+ * their number. */
+static struct span progress_after(struct supervisor *sv, const struct prompt *p,
+                                  enum event event, struct span node)
 {
-	return event == EVENT_PROGRESS || event == EVENT_PROGRESS_STATE
-	               ? PROGRESS_JSON_NO_OUTPUTS
-	               : 0;
+	if (event == EVENT_FINISHED)
+		return tell_progress(sv, p, 0);
+	if (event == EVENT_EXECUTED) {
+		scratch_reset(&sv->progress);
+		if (progress_to_json_executed(p->progress, node,
+		                              &sv->progress) == 0)
+			return text_of(&sv->progress);
+	}
+	return tell_progress(sv, p, PROGRESS_JSON_NO_OUTPUTS);
 }
 
-void tell_event(struct supervisor *sv, struct prompt *p, enum event event,
-                struct span data)
+/* `node`: that was executed, its raw id. */
+static void tell(struct supervisor *sv, struct prompt *p, enum event event,
+                 struct span data, struct span node)
 {
 	struct delivery d = {
 		.sv = sv, .fold = event_table[event].fold, .prompt_id = p->id};
@@ -105,7 +116,7 @@ void tell_event(struct supervisor *sv, struct prompt *p, enum event event,
 
 	if (!tracker_watched(&sv->tracker, p))
 		return;
-	line.progress = tell_progress(sv, p, progress_flags(event));
+	line.progress = progress_after(sv, p, event, node);
 	line.seq = ++p->log.seq;
 	d.frame = build(sv, &line);
 	if (!d.frame)
@@ -120,6 +131,12 @@ void tell_event(struct supervisor *sv, struct prompt *p, enum event event,
 	frame_unref(d.frame);
 }
 
+void tell_event(struct supervisor *sv, struct prompt *p, enum event event,
+                struct span data)
+{
+	tell(sv, p, event, data, SPAN_NULL);
+}
+
 void tell_comfy_event(struct supervisor *sv, struct prompt *p,
                       const struct comfy_event *ev)
 {
@@ -130,7 +147,7 @@ void tell_comfy_event(struct supervisor *sv, struct prompt *p,
 	scratch_reset(&sv->data);
 	if (eventlog_data(&p->log, ev, &sv->data) != EVENTLOG_OK)
 		return;
-	tell_event(sv, p, event, text_of(&sv->data));
+	tell(sv, p, event, text_of(&sv->data), ev->node);
 }
 
 /* --- snapshots ------------------------------------------------------------ */
@@ -187,7 +204,13 @@ bool tell_snapshot(struct supervisor *sv, struct peer *peer, const char *id,
 	if (p) {
 		s.line.prompt_id = p->id;
 		s.line.seq = p->log.seq;
-		s.line.progress = tell_progress(sv, p, 0);
+		/* Whoever reads too slowly for the events gets along with less,
+		 * not with more: finished has all outputs. */
+		s.line.progress =
+			tell_progress(sv, p,
+		                      missed > 0 && !progress_ended(p->progress)
+		                              ? PROGRESS_JSON_NO_OUTPUTS
+		                              : 0);
 		send_snapshot(&s);
 		return true;
 	}

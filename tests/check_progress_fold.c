@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "tests/progress_steps.h"
 
@@ -161,6 +162,14 @@ START_TEST(test_history_keeps_known_details)
 }
 END_TEST
 
+static unsigned snapshot(const char *text)
+{
+	unsigned change = progress_fold_snapshot(p, json(text));
+
+	ck_assert_uint_eq(progress_fold_snapshot(p, json(text)), PROGRESS_SAME);
+	return change;
+}
+
 /* ---- outputs and bounds ---- */
 
 START_TEST(test_outputs_replaced)
@@ -179,6 +188,77 @@ START_TEST(test_outputs_replaced)
 	               "\"3\":{\"c\":[]}}");
 	ck_assert_uint_eq(executed("3", "{ \"c\" : [ ] }"), PROGRESS_SAME);
 	ck_assert_uint_eq(executed("3", "null"), PROGRESS_SAME);
+}
+END_TEST
+
+static void assert_executed_json(const char *raw_id, const char *outputs)
+{
+	cleanup_buf struct buf out = BUF_INIT(4096);
+	struct json j;
+
+	ck_assert_int_eq(progress_to_json_executed(
+				 p, span_make(raw_id, strlen(raw_id)), &out),
+	                 0);
+	ck_assert(json_parse(&j, out.data, out.len, 0, NULL) == JSON_OK);
+	ck_assert_ptr_nonnull(json_get(j, "method").text.p);
+	j = json_get(j, "outputs");
+	if (!outputs) {
+		ck_assert_int_eq(j.type, JSON_NONE);
+		return;
+	}
+	ck_assert_uint_eq(j.text.n, strlen(outputs));
+	ck_assert_mem_eq(j.text.p, outputs, j.text.n);
+}
+
+/* What goes along with an `executed`: that node's output and no other. */
+START_TEST(test_output_of_one)
+{
+	/* In quotes, as raw ids always stand. */
+	static const char quoted[] = "\"a\\u00e4\"";
+	struct span raw = span_make(quoted + 1, sizeof(quoted) - 3);
+	cleanup_buf struct buf out = BUF_INIT(4096);
+	size_t nodes;
+
+	(void)start();
+	(void)executed("1", "{\"a\":1}");
+	(void)executed("2", "{\"b\":2}");
+	(void)executed("3", "null");
+	assert_executed_json("1", "{\"1\":{\"a\":1}}");
+	assert_executed_json("2", "{\"2\":{\"b\":2}}");
+	(void)executed("1", "{\"a\":[\"longer\"]}");
+	assert_executed_json("1", "{\"1\":{\"a\":[\"longer\"]}}");
+	assert_executed_json("2", "{\"2\":{\"b\":2}}");
+	assert_executed_json("3", NULL);
+	/* One that is not known isn't made known by asking. */
+	nodes = get()->completed_nodes.count;
+	assert_executed_json("4", NULL);
+	ck_assert_uint_eq(get()->completed_nodes.count, nodes);
+	ck_assert_int_eq(progress_to_json_executed(p, SPAN_NULL, &out), 0);
+	(void)executed("a\\u00e4", "{\"c\":3}");
+	buf_reset(&out);
+	ck_assert_int_eq(progress_to_json_executed(p, raw, &out), 0);
+	ck_assert_ptr_nonnull(strstr(buf_cstr(&out),
+	                             "\"outputs\":{\"a\xc3\xa4\":{\"c\":3}}"));
+}
+END_TEST
+
+/* Events that each tell one output add up; a later one of the same node counts.
+ * After the end only those that were missing are taken. */
+START_TEST(test_outputs_by_snapshots)
+{
+	(void)start();
+	(void)snapshot("{\"outputs\":{\"1\":{\"a\":1}}}");
+	(void)snapshot("{\"outputs\":{\"2\":{\"b\":2}}}");
+	(void)snapshot("{\"status\":\"executing\"}");
+	assert_outputs("{\"1\":{\"a\":1},\"2\":{\"b\":2}}");
+	ck_assert_uint_eq(snapshot("{\"outputs\":{\"1\":{\"a\":3}}}"),
+	                  PROGRESS_OUTPUT);
+	assert_outputs("{\"1\":{\"a\":3},\"2\":{\"b\":2}}");
+	(void)over();
+	ck_assert_uint_eq(snapshot("{\"outputs\":{\"1\":{\"a\":4},"
+	                           "\"3\":{}}}"),
+	                  PROGRESS_OUTPUT);
+	assert_outputs("{\"1\":{\"a\":3},\"2\":{\"b\":2},\"3\":{}}");
 }
 END_TEST
 
@@ -328,14 +408,6 @@ END_TEST
 
 /* ---- snapshots ---- */
 
-static unsigned snapshot(const char *text)
-{
-	unsigned change = progress_fold_snapshot(p, json(text));
-
-	ck_assert_uint_eq(progress_fold_snapshot(p, json(text)), PROGRESS_SAME);
-	return change;
-}
-
 START_TEST(test_snapshot)
 {
 	static const char text[] =
@@ -463,6 +535,8 @@ static Suite *progress_fold_suite(void)
 	add_history(s);
 	t = progress_case(s, "bounds");
 	tcase_add_test(t, test_outputs_replaced);
+	tcase_add_test(t, test_output_of_one);
+	tcase_add_test(t, test_outputs_by_snapshots);
 	tcase_add_test(t, test_outputs_max);
 	tcase_add_test(t, test_nodes_max);
 	tcase_add_test(t, test_node_ids);

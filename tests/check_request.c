@@ -285,6 +285,48 @@ START_TEST(runs)
 }
 END_TEST
 
+static const char *executed(unsigned seq, const char *data, const char *outputs)
+{
+	char progress[1024];
+
+	snprintf(progress, sizeof(progress),
+	         "{\"status\":\"executing\",\"outputs\":%s,\"method\":"
+	         "\"websocket\"}",
+	         outputs);
+	fake_bus_event(&bus, "executed", seq, ID, data, progress);
+	return await(CHANNEL_OUTPUT, 1);
+}
+
+/* Each output goes to the keeper with its event, all of them at the end. */
+START_TEST(outputs_as_they_come)
+{
+	const char *a;
+
+	start_on_bus();
+	tell(CHANNEL_REQUEST, 1, RUN);
+	await(CHANNEL_RECORD, 1);
+	run_for(loop, 50);
+	a = executed(1, "{\"node\":\"8\"}", "{\"8\":{\"a\":1}}");
+	expect(a, "progress.outputs", "{\"8\":{\"a\":1}}");
+	a = executed(2, "{\"node\":\"9\"}", "{\"9\":{}}");
+	expect(a, "progress.outputs", "{\"9\":{}}");
+	a = executed(3, "{\"node\":\"8\"}", "{\"8\":{\"a\":2}}");
+	expect(a, "progress.outputs", "{\"8\":{\"a\":2}}");
+	/* Its data was too long to pass on. */
+	a = executed(4, "{\"truncated\":true}", "{\"7\":{}}");
+	expect(a, "progress.outputs", "{\"8\":{\"a\":2},\"9\":{},\"7\":{}}");
+	fake_bus_event(&bus, "executing", 5, ID, "{\"node\":\"6\"}",
+	               "{\"status\":\"executing\",\"current_node\":\"6\","
+	               "\"method\":\"websocket\"}");
+	a = await(CHANNEL_OUTPUT, 1);
+	expect(a, "progress.outputs", "");
+	fake_bus_event(&bus, "finished", 6, ID, NULL,
+	               "{\"status\":\"completed\",\"method\":\"websocket\"}");
+	a = await(CHANNEL_RESPONSE, 1);
+	expect(a, "result.outputs", "{\"8\":{\"a\":2},\"9\":{},\"7\":{}}");
+}
+END_TEST
+
 START_TEST(runs_on_the_bus)
 {
 	const char *a;
@@ -1055,6 +1097,7 @@ static Suite *request_suite(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, runs);
 	tcase_add_test(t, runs_on_the_bus);
+	tcase_add_test(t, outputs_as_they_come);
 	tcase_add_test(t, failed_prompt_is_a_result);
 	tcase_add_test(t, refused_prompt_is_an_error);
 	tcase_add_test(t, valid_in_part_is_told);

@@ -99,9 +99,30 @@ static void run_put_facts(const struct run_job *j, const struct cmx_progress *p,
 		           p->current_value, p->current_max);
 }
 
-/* Outputs are large and rarely change: they go along when they did. */
-static void run_output(struct run_job *j, enum event event, bool outputs,
-                       struct json data)
+enum run_outputs {
+	RUN_OUTPUTS_NONE,
+	RUN_OUTPUTS_NEW, /* of the node that the event is about */
+	RUN_OUTPUTS_ALL,
+};
+
+/* Outputs are large and rarely change: each goes along once, with the event
+ * that it came with, unless that was left out. */
+static enum run_outputs run_outputs_of(const struct run_job *j,
+                                       const struct follow_news *news)
+{
+	if (j->dirty)
+		return RUN_OUTPUTS_ALL;
+	if (!(news->change & PROGRESS_OUTPUT))
+		return RUN_OUTPUTS_NONE;
+	return news->event == EVENT_EXECUTED &&
+	                       json_is(json_get(news->data, "node"),
+	                               JSON_STRING)
+	               ? RUN_OUTPUTS_NEW
+	               : RUN_OUTPUTS_ALL;
+}
+
+static void run_output(struct run_job *j, enum event event,
+                       enum run_outputs outputs, struct json data)
 {
 	const struct progress *p = j->follow ? follow_progress(j->follow)
 	                                     : execute_progress(j->execute);
@@ -117,7 +138,15 @@ static void run_output(struct run_job *j, enum event event, bool outputs,
 		buf_append(&b, data.text.p, data.text.n);
 	}
 	buf_puts(&b, ",\"progress\":");
-	progress_to_json(p, outputs ? 0 : PROGRESS_JSON_NO_OUTPUTS, &b);
+	if (outputs == RUN_OUTPUTS_NEW)
+		progress_to_json_executed(
+			p, json_raw_string(json_get(data, "node")), &b);
+	else
+		progress_to_json(p,
+		                 outputs == RUN_OUTPUTS_ALL
+		                         ? 0
+		                         : PROGRESS_JSON_NO_OUTPUTS,
+		                 &b);
 	buf_putc(&b, '}');
 	if (!buf_ok(&b)) {
 		log_warn("run", "an output was too long");
@@ -133,8 +162,7 @@ static void on_news(void *user, const struct follow_news *news)
 
 	j->known = true;
 	run_note(j, news->progress);
-	run_output(j, news->event, news->change & PROGRESS_OUTPUT || j->dirty,
-	           news->data);
+	run_output(j, news->event, run_outputs_of(j, news), news->data);
 }
 
 /* --- previews ------------------------------------------------------------ */
@@ -163,7 +191,7 @@ static void run_room(struct command *c)
 	run_show(j, false);
 
 	if (j->dirty && (j->execute || j->follow))
-		run_output(j, j->last_event, true, JSON_MISSING);
+		run_output(j, j->last_event, RUN_OUTPUTS_ALL, JSON_MISSING);
 }
 
 /* Appends the result's members; the object stays open. */

@@ -75,9 +75,9 @@ def quiet(ms, seed=0):
 class Bench:
     """comfysim and a supervisor, and prompts that never end by themselves."""
 
-    def __init__(self, *options, start=True):
+    def __init__(self, *options, start=True, sim=()):
         self.rig = rig.Rig()
-        self.rig.start_sim("--quiet")
+        self.rig.start_sim("--quiet", *sim)
         # All at ComfyUI at once, whoever runs this: turns are not measured here.
         config = self.rig.write("bench.conf", "max_outstanding = 10000\n")
         self.options = ("--config", config, *options)

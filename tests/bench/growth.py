@@ -1,4 +1,5 @@
-"""How the cost of an event grows with sessions and with prompts tracked."""
+"""How the cost of an event grows with sessions, with prompts tracked, and with what
+the prompt has put out before."""
 import os
 import shutil
 import subprocess
@@ -9,6 +10,8 @@ from benchlib import HERE, Bench, Fan, row, settle
 EVENTS = 40000
 READERS = (1, 10, 100, 1000)
 TRACKED = (1, 100, 10000, 100000)
+OUTPUTS = (10, 100, 1000)
+OUTPUT_BYTES = 5000
 BATCH = 500  # submissions asked for before the first answer is waited for
 
 PLOT = """
@@ -61,6 +64,30 @@ def by_prompts(counts):
     return found
 
 
+def by_outputs(counts):
+    """Of a node with an output, its start and end included. Without
+    progress_state, in which ComfyUI itself repeats all nodes."""
+    found = []
+    for n in counts:
+        with Bench(sim=("--no-progress-state",)) as bench:
+            client = bench.client()
+            times = max(1, counts[-1] // n)
+            start = bench.cpu_s()
+            for i in range(times):
+                workflow = {str(k): {"class_type": "SimText",
+                                     "inputs": {"text": "%d %d " % (i, k) + "x" * OUTPUT_BYTES}}
+                            for k in range(n)}
+                prompt = client.ask("submit", workflow=workflow, subscribe=True)["prompt_id"]
+                # Where it doesn't fit behind what waits, a snapshot stands for it.
+                end = client.wait(lambda e: e["event"] in ("finished", "snapshot") and
+                                  e["prompt_id"] == prompt and e["progress"]["status"] == "completed",
+                                  timeout=rig.PATIENCE_S)["progress"]
+                assert len(end["outputs"]) == n
+                client.events.clear()
+            found.append((n, 1e6 * (bench.cpu_s() - start) / n / times))
+    return found
+
+
 def plot(sessions, prompts, png):
     names = []
     for points in (sessions, prompts):
@@ -81,5 +108,9 @@ def run(quick=False, png=None):
             # Flat: what a thousand times more may cost is less than twice.
             row("supervisor, small event, %d %s" % (n, what), us, "us",
                 first if n > 1 else None, 2 if n > 1 else None)
+    points = by_outputs(OUTPUTS)
+    for n, us in points:
+        row("supervisor, node with 5 KB of output, %d in the prompt" % n, us, "us",
+            points[1][1] if n > 100 else None, 2 if n > 100 else None)
     if png and shutil.which("gnuplot"):
         plot(sessions, prompts, png)

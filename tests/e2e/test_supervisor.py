@@ -144,9 +144,35 @@ class Submit(Case):
         self.assertEqual(steps[-1], 1)
         for e in events:
             self.assertEqual(e["progress"]["prompt_id"], prompt_id)
-            if e["event"] in ("progress", "progress_state"):
-                self.assertNotIn("outputs", e["progress"])
+            told = e["event"] in ("snapshot", "executed", "finished")
+            self.assertEqual("outputs" in e["progress"], told, e)
         self.assertIn("executed", c.names(prompt_id))
+
+    def test_each_output_is_told_once(self):
+        """And all of them to whoever comes late, and at the end."""
+        sim, d = self.pair()
+        c = d.client()
+        nodes = {str(i): {"class_type": "SimText", "inputs": {"text": "%d " % i + "x" * 3000}} for i in range(30)}
+        last = sampler(steps=10000, step_ms=50, after=["29", 0])
+        workflow = {**nodes, "30": last["1"], "31": {"class_type": "PreviewAny", "inputs": {"source": ["30", 0]}}}
+        prompt_id = c.ask("submit", workflow=workflow, subscribe=True)["prompt_id"]
+        c.wait(lambda e: e["event"] == "executing" and e["data"]["node"] == "30")
+        executed = [e for e in c.events if e["event"] == "executed"]
+        outputs = {}
+        for e in executed:
+            self.assertEqual(e["progress"]["outputs"], {e["data"]["node"]: e["data"]["output"]})
+            outputs.update(e["progress"]["outputs"])
+        self.assertEqual(set(outputs), set(nodes))
+        # The last costs what the first did, but for its list of nodes.
+        sizes = [len(json.dumps(e)) for e in executed]
+        self.assertLess(max(sizes), min(sizes) + 30 * 10)
+        late = d.client()
+        late.ask("subscribe", prompt_id=prompt_id)
+        self.assertEqual(late.event("snapshot", prompt_id)["progress"]["outputs"], outputs)
+        self.assertEqual(late.ask("progress", prompt_id=prompt_id)["outputs"], outputs)
+        late.ask("cancel", prompt_id=prompt_id)
+        for each in (c, late):
+            self.assertEqual(each.finished(prompt_id)["outputs"], outputs)
 
     def test_no_event_is_missed_before_the_answer(self):
         """The run is over before the POST is answered."""
