@@ -225,6 +225,8 @@ static struct wanted_file *fetch_next(const struct job_fetch *f)
 		struct wanted_file *w =
 			list_entry(it, struct wanted_file, node);
 
+		/* The analyser does not see that what is freed has left the
+		 * list. NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
 		if (!is_running(f, w))
 			return w;
 	}
