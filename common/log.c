@@ -449,32 +449,19 @@ void log_flush(void)
 	errno = saved_errno;
 }
 
-static size_t put_text(char *to, size_t len, size_t max, const char *text)
+bool log_from_signal(enum log_level level, const char *module, const char *text)
 {
-	while (*text && len < max)
-		to[len++] = *text++;
-	return len;
-}
-
-bool log_from_signal(enum log_level level, const char *text)
-{
-	char line[256], digits[12];
-	size_t len = 0, n = sizeof(digits);
-	unsigned pid = (unsigned)getpid();
+	struct log_message m = {.level = level,
+	                        .role = state.role,
+	                        .module = module,
+	                        .text = text};
+	char line[LOG_SIGNAL_MAX];
+	size_t len;
 
 	if (state.sink != LOG_TO_STDERR)
 		return false;
-	digits[--n] = '\0';
-	do
-		digits[--n] = (char)('0' + pid % 10);
-	while ((pid /= 10) > 0);
-	len = put_text(line, len, sizeof(line) - 1, log_levels[level].name);
-	len = put_text(line, len, sizeof(line) - 1, " ");
-	len = put_text(line, len, sizeof(line) - 1, state.role);
-	len = put_text(line, len, sizeof(line) - 1, "[");
-	len = put_text(line, len, sizeof(line) - 1, digits + n);
-	len = put_text(line, len, sizeof(line) - 1, "] ");
-	len = put_text(line, len, sizeof(line) - 1, text);
+	len = log_format_signal(state.format, &m, clock_epoch_ms(), line,
+	                        sizeof(line) - 1);
 	line[len++] = '\n';
 	return log_write_when_ready(line, len) == (ssize_t)len;
 }

@@ -118,9 +118,10 @@ void log_write(enum log_level level, const char *module, const char *fmt, ...)
 			log_write(LOG_LEVEL_DEBUG, module, __VA_ARGS__);       \
 	} while (0)
 
-/* From a signal handler: one line without a control character, to stderr if
- * that is where the log goes and it takes it now. False if not. */
-bool log_from_signal(enum log_level level, const char *text);
+/* From a signal handler: a short text with nothing in it that JSON escapes, to
+ * stderr if that is where the log goes and it takes it now. False if not. */
+bool log_from_signal(enum log_level level, const char *module,
+                     const char *text);
 
 /* This process can't open files any more: terminals are written to as they
  * are. */

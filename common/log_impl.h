@@ -34,6 +34,12 @@ size_t log_format_line(enum log_format format, const struct log_message *m,
 /* systemd's journal wants its fields apart, each on a line. */
 size_t log_format_journal(const struct log_message *m, char line[LOG_LINE_MAX]);
 
+/* The same where no lock may be taken: `text` is a string without anything to
+ * be escaped; cut at `size`. */
+size_t log_format_signal(enum log_format format, const struct log_message *m,
+                         int64_t epoch_ms, char *line, size_t size);
+#define LOG_SIGNAL_MAX 320 /* bytes of such a line */
+
 /* Where lines go; each returns bytes written or a negative errno, and never
  * blocks. Those of stderr and of a file may be short. */
 ssize_t log_write_stderr(const char *line, size_t len);

@@ -482,7 +482,7 @@ static volatile sig_atomic_t untold;
 
 static void say(int nr)
 {
-	char text[64] = "sandbox: system call ";
+	char text[64] = "system call ";
 	char digits[12];
 	size_t len = strlen(text), n = 0;
 	unsigned v = (unsigned)nr;
@@ -493,7 +493,7 @@ static void say(int nr)
 	while (n > 0)
 		text[len++] = digits[--n];
 	memcpy(text + len, " was refused", sizeof(" was refused"));
-	if (!log_from_signal(LOG_LEVEL_WARN, text)) {
+	if (!log_from_signal(LOG_LEVEL_WARN, "sandbox", text)) {
 		seen[nr] = 2;
 		untold = 1;
 	}

@@ -98,11 +98,11 @@ static bool is_ours(char *const *argv, int i, int *argsp)
 
 /* The supervisor's command line, in memory that stays; NULL with `err`. Strings
  * are argv's. */
-static char **child_arguments(char **argv, struct error *err)
+static char **child_arguments(char **argv, bool system, struct error *err)
 {
 	static char *made[GUARDIAN_ARGUMENTS_MAX];
-	static char guarded[] = "--guarded", ready[] = "--ready-fd",
-		    three[] = "3", path[PATH_MAX];
+	static char guarded[] = "--guarded", for_system[] = "--guarded=system",
+		    ready[] = "--ready-fd", three[] = "3", path[PATH_MAX];
 	ssize_t len = readlink("/proc/self/exe", path, sizeof(path) - 1);
 	size_t n = 0;
 	int args;
@@ -125,7 +125,7 @@ static char **child_arguments(char **argv, struct error *err)
 		}
 		made[n++] = argv[i];
 	}
-	made[n++] = guarded;
+	made[n++] = system ? for_system : guarded;
 	made[n++] = ready;
 	made[n++] = three;
 	made[n] = NULL;
@@ -368,17 +368,14 @@ static int settle(void)
 	return chdir("/") < 0 ? -errno : 0;
 }
 
-/* Nothing that follows needs root. A supervisor that isn't started as root
- * tells by its user alone that it is the system's service (options.c), so that
- * has to be the usual one. */
+/* Nothing that follows needs root. */
 static int give_up_root(const struct guardian *g)
 {
 	struct service_user u;
 	struct error err = ERROR_NULL;
 	int r = service_user_find(&u, g->cfg, !g->o->system, &err);
 
-	if (r == 0 && u.drop && u.name &&
-	    strcmp(u.name, CONFIG_SERVICE_USER) == 0) {
+	if (r == 0 && u.drop) {
 		r = service_user_make_places(&u, g->cfg, &err);
 		if (r == 0 && !service_user_needs_socket(&u, g->cfg))
 			r = service_user_become(&u, &err);
@@ -452,7 +449,7 @@ int guardian_run(const struct options *o, const struct config *cfg, char **argv,
 	(void)close_range(STDERR_FILENO + 1, ~0u, 0);
 	if (open_pidfile(o->pidfile, &g.pidfile, err) < 0)
 		return -1;
-	g.argv = child_arguments(argv, err);
+	g.argv = child_arguments(argv, o->system, err);
 	if (!g.argv)
 		return -1;
 	if (pipe2(p, O_CLOEXEC) < 0)

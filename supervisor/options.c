@@ -34,7 +34,8 @@ const char options_help[] =
 	"  --autostarted      leave after idle_exit_s without clients and\n"
 	"                     prompts\n"
 	"  --ready-fd N       write a newline to descriptor N when serving\n"
-	"  --guarded          it was started by the parent that --daemon leaves\n"
+	"  --guarded[=system] it was started by the parent that --daemon leaves\n"
+	"                     (and that was started as root)\n"
 	"  --version          print the version and exit\n"
 	"  --help             print this and exit\n"
 	"\n"
@@ -132,6 +133,8 @@ static bool take_switch(struct options *o, const char *arg)
 		o->daemon = true;
 	else if (strcmp(arg, "--guarded") == 0)
 		o->guarded = true;
+	else if (strcmp(arg, "--guarded=system") == 0)
+		o->guarded = o->for_system = true;
 	else
 		return false;
 	return true;
@@ -166,15 +169,16 @@ static int take_arg(struct options *o, struct args *a, const char *arg,
 	                 "\"%s\" is not an option; --help lists them", arg);
 }
 
-/* Root's, and that of the user that root's becomes. One that was started for
- * a user is his, root's too: it reads his file. */
+/* Root's, and that of the user that root's becomes, which its user's name tells
+ * if it is the usual one, else the parent that was root. One that was started
+ * for a user is his, root's too: it reads his file. */
 static bool is_system(const struct options *o)
 {
 	uid_t service;
 
 	if (o->autostarted)
 		return false;
-	return geteuid() == 0 ||
+	return geteuid() == 0 || o->for_system ||
 	       (account_find_user(CONFIG_SERVICE_USER, &service, NULL, NULL) ==
 	                0 &&
 	        service == geteuid());

@@ -26,6 +26,7 @@ struct options {
 	bool autostarted; /* leave when idle */
 	bool daemon;      /* into the background, see guardian.h */
 	bool guarded;     /* started by such a one */
+	bool for_system;  /* ... which was started as root, for the system */
 	bool keep_stderr; /* the log goes there by wish; set by main.c */
 	bool system;      /* the system's service, not somebody's own */
 	int ready_fd;     /* a newline is written there when it listens; -1 */

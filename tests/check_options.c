@@ -64,6 +64,12 @@ START_TEST(test_background)
 	ck_assert_int_eq(parse("--guarded --ready-fd 0"), 0);
 	ck_assert(o.guarded && !o.daemon);
 	ck_assert_int_eq(o.ready_fd, 0);
+	ck_assert(!o.for_system);
+	ck_assert_int_eq(parse("--guarded=system"), 0);
+	ck_assert(o.guarded && o.system);
+	ck_assert_int_eq(parse("--guarded=system --autostarted"), 0);
+	ck_assert(!o.system);
+	ck_assert_int_eq(parse("--guarded=x"), -1);
 }
 END_TEST
 

@@ -4,6 +4,7 @@ take for it."""
 import json
 import os
 import shutil
+import signal
 import socket
 import stat
 import struct
@@ -12,6 +13,7 @@ import tempfile
 import unittest
 
 import muxlib
+import rig
 from muxlib import PATIENCE, Client, Daemon
 from simlib import sampler
 from tenantlib import (ANN, BOB, EVE, SERVICE, TenantCase, as_user, connect_as,
@@ -26,6 +28,17 @@ def ended(d, *more, **kw):
                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                        timeout=PATIENCE, text=True, **kw)
     return p.returncode, p.stderr
+
+
+def can_connect(path):
+    s = socket.socket(socket.AF_UNIX)
+    try:
+        s.connect(path)
+        return True
+    except OSError:
+        return False
+    finally:
+        s.close()
 
 
 def peer_of(path):
@@ -97,6 +110,33 @@ class ServiceUser(TenantCase):
         self.assertEqual(d.stop(), 0)
         self.assertFalse(os.path.exists(d.socket))
         d.start()
+
+    def test_parent_of_a_daemon_is_his(self):
+        """Whatever he is called; also what it starts after a crash, which
+        serves everybody as before."""
+        sim = self.sim()
+        d = self.daemon(sim, shared=True, start=False)
+        d.socket = os.path.join(d.dir, "run", "s")
+        pidfile = os.path.join(d.dir, "pid")
+
+        def pids():
+            with open(pidfile) as f:
+                return [int(line) for line in f.read().split()]
+        status, err = ended(d, "--daemon", "--pidfile", pidfile)
+        self.assertEqual(status, 0, err)
+        parent, first = pids()
+        try:
+            self.check_process(parent)
+            self.check_process(first)
+            os.kill(first, signal.SIGKILL)
+            d.until(lambda: len(pids()) == 2 and pids()[1] != first, "a second supervisor")
+            d.until(lambda: os.path.exists(d.socket) and can_connect(d.socket), "its socket")
+            self.check_process(pids()[1])
+            hello = Client(d.socket, sock=connect_as(d.socket, ANN)).hello
+            self.assertEqual((hello["uid"], hello["operator"]), (ANN, False))
+        finally:
+            os.kill(parent, signal.SIGTERM)
+            d.until(lambda: rig.gone(parent), "the parent's end")
 
     def test_named_user(self):
         """With the groups that the user database gives him."""
