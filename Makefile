@@ -40,7 +40,7 @@ SUPERVISOR := admission client_queue early eventlog hub life life_begin life_can
           upstream_fsm upstream_socket upstream_tls worker_proc zygote_proc
 SUPERVISOR += limits
 WORKERS := worker worker_hello worker_out preview zygote remote_file link link_http poller follow cancel execute \
-           execute_submit execute_view batch chain hand_over job_worker request request_run request_job request_query request_view \
+           execute_submit execute_view own_files batch chain hand_over job_worker request request_run request_job request_query request_view \
            jsonrpc record_mac mcp mcp_bus mcp_call mcp_describe mcp_files mcp_methods mcp_outputs \
            mcp_progress mcp_records mcp_resources mcp_result mcp_session mcp_ticker mcp_uri \
            mcp_version tool_admin tool_args tool_ask tool_either tool_execute tool_files \

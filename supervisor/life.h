@@ -20,6 +20,12 @@ bool life_event(struct supervisor *sv, struct prompt *p, enum prompt_event ev,
                 const struct life_news *news);
 
 /* A workflow for ComfyUI. */
+/* One that somebody else uses is answered as one that nobody may use: so it
+ * isn't told that it is in use. */
+#define LIFE_BAD_ID                                                             \
+	"this \"prompt_id\" can't be used; choose a fresh UUID, random and in " \
+	"canonical lower case"
+
 struct life_submission {
 	const char *prompt_id;
 	struct span workflow, extra_data;

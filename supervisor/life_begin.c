@@ -22,10 +22,9 @@ static void put_reply(struct buf *out, const char *id, struct span status)
 
 /* --- the same prompt again ------------------------------------------------ */
 
-static int taken(const char *id, struct error *err)
+static int taken(struct error *err)
 {
-	return error_set(err, ERR_BUSY,
-	                 "the prompt_id %s is taken; choose a fresh UUID", id);
+	return error_set(err, ERR_INVALID, LIFE_BAD_ID);
 }
 
 static int again_active(struct supervisor *sv, struct peer *peer,
@@ -36,7 +35,7 @@ static int again_active(struct supervisor *sv, struct peer *peer,
 	struct wait *w;
 
 	if (p->tenant->uid != peer->creds.uid)
-		return taken(p->id, err);
+		return taken(err);
 	w = wait_new(peer, id, p, &p->waiters);
 	if (!w)
 		return error_set_nomem(err, "request");
@@ -80,7 +79,7 @@ static int again_ended(struct supervisor *sv, struct peer *peer, struct span id,
 	if (r == 0 && found) {
 		r = 1;
 		if (!a.mine)
-			r = taken(s->prompt_id, err);
+			r = taken(err);
 		else if (!buf_ok(&a.reply) || a.reply.len == 0)
 			r = error_set(err, ERR_INTERNAL,
 			              "the stored result of %s can't be read",

@@ -313,9 +313,7 @@ static int op_submit(struct supervisor *sv, struct peer *peer,
 
 	if (!json_is(given, JSON_NONE)) {
 		if (ops_prompt_id(req, id, NULL) < 0)
-			return error_set(err, ERR_INVALID,
-			                 "\"prompt_id\" must be a canonical "
-			                 "lower-case UUID");
+			return error_set(err, ERR_INVALID, LIFE_BAD_ID);
 		s.prompt_id = id;
 	}
 	if (sv->stopping)

@@ -9,6 +9,8 @@
 
 #define OPS_HISTORY_DEFAULT 20
 #define OPS_HISTORY_MAX     1000
+/* Ended prompts that one history request with a filename looks at. */
+#define OPS_SEARCH_MAX 1000
 /* A history reply leaves outputs out from here on. */
 #define OPS_HISTORY_BYTES (8u << 20)
 /* Prompts that a queue reply names. */

@@ -1,9 +1,11 @@
 /*
  * ops_query.c - the ops that only read: progress, queue, history, status.
  */
+#include <ctype.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "common/cleanup.h"
 #include "common/log.h"
 #include "common/version.h"
 #include "supervisor/life.h"
@@ -149,13 +151,40 @@ struct history_list {
 	const struct peer *peer;
 	struct buf *out;
 	size_t count, limit;
+	/* Only what mentions this; {NULL,0}: everything. */
+	struct span needle;
+	size_t looked; /* at ended ones, for it */
 };
+
+/* The letters and digits at one place of a file's name, as many as there are:
+ * what is never escaped, however the name was written. */
+static struct span plain_part(struct span name)
+{
+	struct span best = SPAN_NULL;
+	size_t start = 0;
+
+	for (size_t i = 0; i <= name.n; i++) {
+		if (i < name.n && isalnum((unsigned char)name.p[i]) &&
+		    (unsigned char)name.p[i] < 0x80)
+			continue;
+		if (i - start > best.n)
+			best = span_make(name.p + start, i - start);
+		start = i + 1;
+	}
+	return best;
+}
+
+static bool mentions(const struct history_list *l, struct span text)
+{
+	return l->needle.n == 0 ||
+	       memmem(text.p, text.n, l->needle.p, l->needle.n);
+}
 
 /* An ExecutionProgress with its times. */
 static void put_past(struct history_list *l, struct span progress,
                      int64_t submitted_at, int64_t ended_at)
 {
-	if (progress.n < 2 || l->count >= l->limit)
+	if (progress.n < 2 || l->count >= l->limit || !mentions(l, progress))
 		return;
 	if (l->count++ > 0)
 		(void)buf_putc(l->out, ',');
@@ -256,6 +285,49 @@ static bool on_past(void *user, const struct store_ended *e)
 	return buf_ok(l->out) && l->count < l->limit;
 }
 
+/* Looks for a name: stops, to be asked on, when it has looked at enough or
+ * told enough. */
+static bool on_searched(void *user, const struct store_ended *e)
+{
+	struct history_list *l = user;
+
+	l->looked++;
+	put_past(l, e->result, e->submitted_at, e->ended_at);
+	return buf_ok(l->out) && l->count < l->limit && roomy(l);
+}
+
+static int search(struct history_list *l, const uid_t *who,
+                  const struct request *req, struct error *err)
+{
+	struct json name = request_field(req, "filename");
+	cleanup_buf struct buf text = BUF_INIT(LINE_MAX_BYTES);
+	uint64_t from = 0;
+	int r;
+
+	if (json_string_decode(name, &text) < 0)
+		return error_set_nomem(err, "a file's name");
+	l->needle = plain_part(span_make(text.data, text.len));
+	if (!json_uint64(request_field(req, "from"), &from))
+		from = 0;
+	if (from == 0) {
+		put_in_state(l, PROMPT_EXECUTING);
+		put_unsaved(l);
+	}
+	if (l->count >= l->limit) {
+		(void)buf_puts(l->out, "]}");
+		return 0;
+	}
+	r = store_each_ended(l->sv->store, who, from, OPS_SEARCH_MAX,
+	                     on_searched, l, err);
+	(void)buf_putc(l->out, ']');
+	if (l->looked > 0 &&
+	    (l->looked == OPS_SEARCH_MAX || l->count >= l->limit || !roomy(l)))
+		(void)buf_printf(l->out, ",\"next\":%llu",
+		                 (unsigned long long)from + l->looked);
+	(void)buf_putc(l->out, '}');
+	return r;
+}
+
 int ops_history(struct supervisor *sv, struct peer *peer,
                 const struct request *req, struct error *err)
 {
@@ -271,10 +343,16 @@ int ops_history(struct supervisor *sv, struct peer *peer,
 		                 OPS_HISTORY_MAX);
 	l.limit = (size_t)limit;
 	(void)buf_puts(&out, "{\"prompts\":[");
+	if (!json_is(request_field(req, "filename"), JSON_NONE)) {
+		if (search(&l, who, req, err) == 0)
+			return ops_answer(peer, req, &out, err);
+		buf_deinit(&out);
+		return -1;
+	}
 	put_active(&l);
 	put_unsaved(&l);
 	if (l.count < l.limit &&
-	    store_each_ended(sv->store, who, (unsigned)(l.limit - l.count),
+	    store_each_ended(sv->store, who, 0, (unsigned)(l.limit - l.count),
 	                     on_past, &l, err) < 0) {
 		buf_deinit(&out);
 		return -1;

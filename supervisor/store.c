@@ -296,14 +296,17 @@ static int walk_ended(struct store *s, sqlite3_stmt *st, store_ended_cb *cb,
 	return r;
 }
 
-int store_each_ended(struct store *s, const uid_t *uidp, unsigned limit,
-                     store_ended_cb *cb, void *user, struct error *err)
+int store_each_ended(struct store *s, const uid_t *uidp, uint64_t from,
+                     unsigned limit, store_ended_cb *cb, void *user,
+                     struct error *err)
 {
 	sqlite3_stmt *st = s->stmt[uidp ? STMT_ENDED_OF : STMT_ENDED];
 
 	(void)sqlite3_bind_int64(st, 1, (int64_t)limit);
 	if (uidp)
 		(void)sqlite3_bind_int64(st, 2, (int64_t)*uidp);
+	(void)sqlite3_bind_int64(st, 3,
+	                         from < INT64_MAX ? (int64_t)from : INT64_MAX);
 	return walk_ended(s, st, cb, user, NULL, err);
 }
 

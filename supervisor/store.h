@@ -102,9 +102,11 @@ struct store_ended {
 	int64_t submitted_at, ended_at;
 };
 typedef bool store_ended_cb(void *user, const struct store_ended *e);
-/* The newest first; of one tenant, or of all if `uidp` is NULL. */
-int store_each_ended(struct store *s, const uid_t *uidp, unsigned limit,
-                     store_ended_cb *cb, void *user, struct error *err);
+/* The newest first, but for the first `from` of them; of one tenant, or of all
+ * if `uidp` is NULL. */
+int store_each_ended(struct store *s, const uid_t *uidp, uint64_t from,
+                     unsigned limit, store_ended_cb *cb, void *user,
+                     struct error *err);
 /* Calls back once if there is such an ended prompt; `*foundp` says so. */
 int store_find_ended(struct store *s, const char *id, store_ended_cb *cb,
                      void *user, bool *foundp, struct error *err);

@@ -72,10 +72,11 @@ const char *const store_sql[STMT_COUNT] = {
 			" ORDER BY row",
 	[STMT_ENDED] = "SELECT id, uid, result, submitted_at, ended_at"
 		       " FROM prompt WHERE state = 3"
-		       " ORDER BY ended_at DESC, row DESC LIMIT ?1",
-	[STMT_ENDED_OF] = "SELECT id, uid, result, submitted_at, ended_at"
-			  " FROM prompt WHERE state = 3 AND uid = ?2"
-			  " ORDER BY ended_at DESC, row DESC LIMIT ?1",
+		       " ORDER BY ended_at DESC, row DESC LIMIT ?1 OFFSET ?3",
+	[STMT_ENDED_OF] =
+		"SELECT id, uid, result, submitted_at, ended_at"
+		" FROM prompt WHERE state = 3 AND uid = ?2"
+		" ORDER BY ended_at DESC, row DESC LIMIT ?1 OFFSET ?3",
 	[STMT_FIND_ENDED] = "SELECT id, uid, result, submitted_at, ended_at"
 			    " FROM prompt WHERE id = ?1 AND state = 3",
 	[STMT_COUNT_OF] = "SELECT count(*) FROM prompt WHERE state = 3"

@@ -123,8 +123,8 @@ static bool on_ended(void *user, const struct store_ended *e)
 static const char *ended(const uid_t *uid, unsigned limit)
 {
 	seen[0] = '\0';
-	ck_assert_int_eq(store_each_ended(s, uid, limit, on_ended, NULL, &err),
-	                 0);
+	ck_assert_int_eq(
+		store_each_ended(s, uid, 0, limit, on_ended, NULL, &err), 0);
 	return seen;
 }
 

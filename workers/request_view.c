@@ -14,6 +14,7 @@
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "common/progress.h"
+#include "workers/own_files.h"
 #include "workers/poller.h"
 #include "workers/remote_file.h"
 #include "workers/request_ops.h"
@@ -36,6 +37,7 @@ struct view_job {
 	struct view_target *targets;
 	size_t target_count, next;
 	struct poller_watch poll;
+	struct own_files *own; /* whose it is, is being asked */
 	/* the file under way */
 	struct remote_file *file;
 	int fd;
@@ -54,6 +56,7 @@ static void view_drop(struct command *c)
 	if (!j)
 		return;
 	poller_remove(&j->poll);
+	j->own = own_files_free(j->own);
 	/* The call writes to the file's descriptor: it goes first. */
 	if (c->call)
 		comfy_call_cancel(c->call);
@@ -411,13 +414,6 @@ static int view_ask(struct view_job *j, struct error *err)
 
 /* What one's own prompts have made, by the supervisor's books, and what one has
  * uploaded oneself: upload puts it into a folder of the user's own. */
-#define OWN_LIMIT 1000 /* prompts looked through */
-
-struct view_search {
-	const struct view_target *target;
-	bool found;
-};
-
 static bool same_or_empty(struct json j, const char *s)
 {
 	return json_is(j, JSON_STRING) ? json_string_eq(j, s ? s : "")
@@ -426,14 +422,13 @@ static bool same_or_empty(struct json j, const char *s)
 
 static bool is_it(void *user, struct json node, struct json file)
 {
-	struct view_search *s = user;
-	const struct view_target *t = s->target;
+	const struct view_job *j = user;
+	const struct view_target *t = &j->targets[0];
 
-	s->found = json_string_eq(json_get(file, "filename"), t->filename) &&
-	           same_or_empty(json_get(file, "subfolder"), t->subfolder) &&
-	           json_string_eq(json_get(file, "type"),
-	                          t->type ? t->type : "output");
-	return !s->found;
+	return !(json_string_eq(json_get(file, "filename"), t->filename) &&
+	         same_or_empty(json_get(file, "subfolder"), t->subfolder) &&
+	         json_string_eq(json_get(file, "type"),
+	                        t->type ? t->type : "output"));
 }
 
 static bool is_uploaded(const struct view_job *j, const struct view_target *t)
@@ -446,18 +441,18 @@ static bool is_uploaded(const struct view_job *j, const struct view_target *t)
 	       strcmp(t->subfolder, folder) == 0 && !strchr(t->filename, '/');
 }
 
-static void view_if_own(struct view_job *j, struct json history)
+static void on_owned(void *user, bool found, const struct error *failed)
 {
+	struct view_job *j = user;
 	const struct view_target *t = &j->targets[0];
-	struct view_search s = {.target = t};
-	struct json_iter it;
-	struct json prompt;
 	struct error err;
 
-	json_iter_init(&it, json_get(history, "prompts"));
-	while (!s.found && json_iter_next(&it, NULL, &prompt))
-		tool_files_each(json_get(prompt, "outputs"), is_it, &s);
-	if (s.found) {
+	j->own = NULL;
+	if (failed) {
+		view_fail(j, failed);
+		return;
+	}
+	if (found) {
 		view_next(j);
 		return;
 	}
@@ -471,23 +466,10 @@ static void view_if_own(struct view_job *j, struct json history)
 	view_fail(j, &err);
 }
 
-static void on_history(void *user, const struct incoming *in,
-                       const struct error *err)
-{
-	struct view_job *j = user;
-
-	j->command->ask_id = 0;
-	if (err)
-		view_fail(j, err);
-	else
-		view_if_own(j, in->result);
-}
-
 /* Where all that ComfyUI has is one's own, nothing is asked. */
 static int view_named(struct view_job *j, struct error *err)
 {
 	struct link *l = command_link(j->command);
-	cleanup_buf struct buf b = BUF_INIT(64);
 
 	if (link_owns_rest(l) || is_uploaded(j, &j->targets[0])) {
 		view_next(j);
@@ -499,10 +481,9 @@ static int view_named(struct view_job *j, struct error *err)
 		view_next(j);
 		return 0;
 	}
-	(void)buf_printf(&b, "{\"limit\":%d}", OWN_LIMIT);
-	j->command->ask_id = link_ask(l, OP_HISTORY, span_make(b.data, b.len),
-	                              0, on_history, j, err);
-	return j->command->ask_id ? 0 : -1;
+	j->own = own_files_find(l, j->targets[0].filename, is_it, on_owned, j,
+	                        err);
+	return j->own ? 0 : -1;
 }
 
 /* One file by name, if the request has one. */

@@ -9,6 +9,7 @@
 
 #include "common/base64.h"
 #include "common/cleanup.h"
+#include "workers/own_files.h"
 #include "workers/tool_ask.h"
 #include "workers/tool_code.h"
 #include "workers/tool_files_of.h"
@@ -16,11 +17,13 @@
 
 #define RESULT_BYTES  (9u << 20)
 #define REQUEST_BYTES 65536
-#define OWN_LIMIT     1000        /* prompts looked through for the file */
-#define UPLOAD_BYTES  (64u << 20) /* of one image */
-#define INLINE_BYTES  TOOL_INLINE_MAX
-#define READ_CHUNK    65536
-#define NAME_BYTES    1024
+#define OWN_LIMIT                                                              \
+	1000 /* prompts looked through, where others' count as well            \
+	      */
+#define UPLOAD_BYTES (64u << 20) /* of one image */
+#define INLINE_BYTES TOOL_INLINE_MAX
+#define READ_CHUNK   65536
+#define NAME_BYTES   1024
 #define NAME_LEN_MAX                                                           \
 	200 /* of an upload: what file systems take, and " (1)"                \
 	     */
@@ -28,6 +31,7 @@
 struct transfer {
 	struct tool_prompts prompts; /* first: see tool_prompts.h */
 	struct tool_ask *ask;
+	struct own_files *own;
 	struct comfy_call *call;
 	bool holds_api;
 	char *filename, *subfolder, *type; /* of the file on ComfyUI */
@@ -42,6 +46,7 @@ void tool_transfer_destroy(struct tool_call *c)
 		return;
 	tool_prompts_deinit(&t->prompts);
 	t->ask = tool_ask_free(t->ask);
+	t->own = own_files_free(t->own);
 	if (t->call)
 		comfy_call_cancel(t->call);
 	if (t->holds_api)
@@ -210,25 +215,13 @@ static bool is_it(void *user, struct json node, struct json file)
 	return true;
 }
 
-static void on_own(struct tool_call *c, bool ok, struct json body)
+static void go_on(struct tool_call *c, bool found)
 {
 	struct transfer *t = c->state;
-	struct search s = {.t = t};
-	struct json_iter it;
-	struct json prompt;
 	struct error err;
 
-	if (!ok) {
-		tool_finish_error(c, body);
-		return;
-	}
-	json_iter_init(&it, json_get(body, "prompts"));
-	while (!s.found && json_iter_next(&it, NULL, &prompt))
-		tool_files_each(json_get(prompt, "outputs"), is_it, &s);
-	/* `body` is its. */
-	t->ask = tool_ask_free(t->ask);
 	/* What else lies there may be the web page's. */
-	if (!s.found && !link_owns_rest(c->host->link)) {
+	if (!found && !link_owns_rest(c->host->link)) {
 		(void)error_set(&err, ERR_NOT_FOUND,
 		                "none of your prompts has made a file %s; "
 		                "get_history lists their outputs",
@@ -244,6 +237,62 @@ static void on_own(struct tool_call *c, bool ok, struct json body)
 		save(c);
 	else
 		fetch_inline(c);
+}
+
+static void on_history(struct tool_call *c, bool ok, struct json body)
+{
+	struct transfer *t = c->state;
+	struct search s = {.t = t};
+	struct json_iter it;
+	struct json prompt;
+
+	if (!ok) {
+		tool_finish_error(c, body);
+		return;
+	}
+	json_iter_init(&it, json_get(body, "prompts"));
+	while (!s.found && json_iter_next(&it, NULL, &prompt))
+		tool_files_each(json_get(prompt, "outputs"), is_it, &s);
+	/* `body` is its. */
+	t->ask = tool_ask_free(t->ask);
+	go_on(c, s.found);
+}
+
+static bool is_own(void *user, struct json node, struct json file)
+{
+	const struct tool_call *c = user;
+	struct search s = {.t = c->state};
+
+	return is_it(&s, node, file);
+}
+
+static void on_owned(void *user, bool found, const struct error *err)
+{
+	struct tool_call *c = user;
+	struct transfer *t = c->state;
+
+	t->own = NULL;
+	if (err)
+		fail(c, err);
+	else
+		go_on(c, found);
+}
+
+/* Among others' files every prompt of one's own counts; where all that lies
+ * there is one's own, the newest that fits is what is meant. */
+static void look_for_it(struct tool_call *c)
+{
+	struct transfer *t = c->state;
+	struct link *l = c->host->link;
+	struct error err = ERROR_NULL;
+
+	if (link_owns_rest(l) || !link_on_bus(l)) {
+		tool_prompts_get(c, "history", OWN_LIMIT, on_history);
+		return;
+	}
+	t->own = own_files_find(l, t->filename, is_own, on_owned, c, &err);
+	if (!t->own)
+		fail(c, &err);
 }
 
 /* "sub/x.png" without a subfolder argument means x.png in sub. */
@@ -290,7 +339,7 @@ void tool_download_start(struct tool_call *c)
 		return;
 	}
 	split_name(t);
-	tool_prompts_get(c, "history", OWN_LIMIT, on_own);
+	look_for_it(c);
 }
 
 /* --- upload_image -------------------------------------------------------- */

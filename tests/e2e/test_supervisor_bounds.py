@@ -287,7 +287,7 @@ class Tenants(Case):
             unknown = bob.refused(op, prompt_id=str(uuid.uuid4()))
             self.assertEqual(e, unknown)
         e = bob.refused("submit", workflow=sampler(), prompt_id=prompt_id)
-        self.assertEqual(e["type"], "busy")
+        self.assertEqual(e["type"], "invalid")
         self.assertNotIn("12001", json.dumps(e))
         queue = bob.ask("queue")
         self.assertNotIn(prompt_id, json.dumps(queue))

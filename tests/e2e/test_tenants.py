@@ -8,6 +8,7 @@ import json
 import os
 import re
 import socket
+import sqlite3
 import stat
 import struct
 import subprocess
@@ -158,8 +159,11 @@ class Isolation(TenantCase):
             error, reply = self.error_of(c, "submit", workflow=sampler(), prompt_id=prompt_id,
                                          subscribe=True)
             self.assertTrue(error)
-            self.assertEqual(reply["type"], "busy")
-            self.unseen(json.dumps(reply), [prompt_id])
+            self.assertEqual(reply["type"], "invalid")
+            self.unseen(json.dumps(reply))
+            # As one that nobody can use.
+            self.assertEqual(reply, self.error_of(c, "submit", workflow=sampler(),
+                                                  prompt_id=prompt_id.upper())[1])
 
     def try_prompt(self, op):
         return lambda c: self.same_as_nobodys(c, op)
@@ -416,6 +420,78 @@ class Isolation(TenantCase):
         self.assertEqual(os.stat(self.ann.path(self.file)).st_uid, ANN)
         self.still_runs()
         print("attempts on another tenant by commands: %d" % self.attempts)
+
+
+class OldFiles(TenantCase):
+    """A file is Ann's however many prompts of hers came after it."""
+
+    def setUp(self):
+        self.sim_, self.d, self.ann, self.bob = self.service()
+        c = self.ann.client()
+        r = c.ask("submit", workflow=sampler(prefix="\u00e9lan.ann"), subscribe=True)
+        done = self.completed(c.finished(r["prompt_id"]))
+        self.file = done["outputs"]["2"]["images"][0]["filename"]
+        self.d.until(lambda: self.d.status()["prompts"]["retained"] == 1, "it to be stored")
+
+    def age(self, n):
+        """Ann has had so many prompts since."""
+        self.assertEqual(self.d.stop(), 0)
+        db = sqlite3.connect(os.path.join(self.d.state, "comfymux.db"))
+        soon = int(time.time() * 1000) + 60000
+        db.executemany(
+            "INSERT INTO prompt(id, uid, session, state, submitted_at, ended_at, result)"
+            " VALUES(?, ?, '', 3, ?, ?, ?)",
+            ((id_, ANN, soon, soon + i, json.dumps({
+                "prompt_id": id_, "status": "completed", "outputs": {"9": {"images": [
+                    {"filename": "other_%d.png" % i, "subfolder": "", "type": "output"}]}}}))
+             for i, id_ in ((i, str(uuid.uuid4())) for i in range(n))))
+        db.commit()
+        db.close()
+        self.d.start()
+
+    def test_found_among_many(self):
+        self.age(2500)
+        c = self.ann.client()
+        pages, at = [], 0
+        while at is not None:
+            reply = c.ask("history", filename=self.file, limit=1000, **{"from": at})
+            pages.append(len(reply["prompts"]))
+            self.assertNotEqual(reply.get("next"), at)
+            at = reply.get("next")
+        self.assertEqual(pages, [0, 0, 1])
+        done = self.ann.run("download", self.file)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        mcp = Mcp(self.ann)
+        self.addCleanup(mcp.end)
+        error, text = mcp.tool("download_by_filename", filename=self.file, dest_path="again.png")
+        self.assertFalse(error, text)
+        for name in (self.file, "other_0.png", "other_2499.png"):
+            done = self.bob.run("download", name)
+            self.assertIn("none of your prompts has made a file", done.stderr)
+            nobody = self.bob.client()
+            self.assertEqual(nobody.ask("history", filename=name), {"prompts": []})
+        # Of those that were asked for by name alone: not there, but hers.
+        done = self.ann.run("download", "other_0.png")
+        self.assertNotIn("none of your prompts", done.stderr)
+
+    def test_pages_at_their_edge(self):
+        """A thousand are looked at by one request, not one more."""
+        self.age(999)
+        c = self.ann.client()
+        reply = c.ask("history", filename=self.file)
+        self.assertEqual((len(reply["prompts"]), reply["next"]), (1, 1000))
+        self.assertEqual(c.ask("history", filename=self.file, **{"from": 1000}),
+                         {"prompts": []})
+        self.age(1)
+        c = self.ann.client()
+        self.assertEqual(c.ask("history", filename=self.file), {"prompts": [], "next": 1000})
+        reply = c.ask("history", filename=self.file, **{"from": 1000})
+        self.assertEqual(len(reply["prompts"]), 1)
+        self.assertNotIn("next", reply)
+        # As many as were asked for; then on from there.
+        reply = c.ask("history", filename="other_1.png", limit=1)
+        self.assertEqual(len(reply["prompts"]), 1)
+        self.assertGreater(reply["next"], 0)
 
 
 class Machine(TenantCase):
