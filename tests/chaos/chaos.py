@@ -2,7 +2,10 @@
 """Breaks everything at random under load, and counts whether anything is lost.
 
 usage: chaos.py [--seed N] [--seconds N] [--sessions N] [--runs N] [--only FAULT[,FAULT...]]
-                [--keep DIR]
+                [--steady N] [--keep DIR]
+
+With --steady N two times N seconds of load without faults follow, and memory is
+compared.
 
 One seed is one schedule of faults (schedule.py) and one load. A run that fails
 prints seed, schedule, the trail of each request it is about, and keeps logs and
@@ -26,7 +29,7 @@ sys.path.insert(0, HERE)
 import rig  # noqa: E402
 import schedule  # noqa: E402
 from judge import judge  # noqa: E402
-from load import FOREVER_MS, Book, Commands, McpSession, Request, Subscriber, outcome_of  # noqa: E402,F401
+from load import FOREVER_MS, Book, Commands, Jobs, McpSession, Request, Slow, Subscriber, outcome_of  # noqa: E402,F401
 from world import FAULTS, World, below, connections, descriptors, memory_kb, stat_of  # noqa: E402
 
 SANITIZED = "asan" in rig.BIN
@@ -37,12 +40,15 @@ CONNECTIONS_MAX = 12  # of the supervisor to ComfyUI
 GROWTH_KB = 1024  # of a keeper, between two quiet points
 SLOW_S = 40  # after healing: told, for a person to look at
 SHOWN = 12  # problems told in full
+# The process is named in the first line of such a report only.
+OUR_SIGNAL = re.compile(r"AddressSanitizer:DEADLYSIGNAL|AddressSanitizer can not provide|"
+                        r"(?:==(\d+)==ERROR|SUMMARY): AddressSanitizer: (?:SEGV|BUS|FPE|ILL|ABRT)\b")
 BAD_WORDS = re.compile("Sanitizer|runtime error:|Assertion|stack smashing|double free")
 
 
 class Run:
-    def __init__(self, seed, seconds, sessions, only=None):
-        self.seed, self.seconds = seed, seconds
+    def __init__(self, seed, seconds, sessions, only=None, steady_s=0):
+        self.seed, self.seconds, self.steady_s = seed, seconds, steady_s
         self.only = only
         self.book = Book(seed)
         self.world = World(seed)
@@ -68,6 +74,8 @@ class Run:
         for i in range(max(1, self.width // 3)):
             self.loopers.append(Commands(w, self.book, "cli%d" % i))
             self.loopers.append(Subscriber(w, self.book, "sub%d" % i))
+        self.loopers.append(Jobs(w, self.book, "jobs"))
+        self.loopers.append(Slow(w, self.book, "slow"))
         return True
 
     # --- the course ---
@@ -88,7 +96,31 @@ class Run:
         if not self.quiet("after healing"):
             return
         self.compare(before, self.measure())
+        if self.steady_s > 0 and not self.steady():
+            return
         self.finish()
+
+    def steady(self):
+        """Load without faults, twice: what the second time takes more than the
+        first is a leak. False if somebody is not answered."""
+        w = self.world
+        sizes = []
+        for _ in range(2):
+            self.set_running(True)
+            w.run([], self.steady_s)
+            self.set_running(False)
+            if not w.until(lambda: all(one.idle() for one in self.everyone()), "answers", ANSWER_S) or \
+                    not self.quiet("after load without faults"):
+                return False
+            sizes.append({pid: memory_kb(pid) for pid in
+                          [s.process.pid for s in self.sessions] + [w.supervisor.pid]})
+        for pid, kb in sizes[1].items():
+            grew = kb - sizes[0].get(pid, 0)
+            who = "supervisor" if pid == w.supervisor.pid else "keeper"
+            self.most("%s memory growth without faults, KB, most" % who, grew)
+            if grew > GROWTH_KB and not SANITIZED:
+                w.wrong("%s (pid %d) grew from %d to %d KB" % (who, pid, sizes[0].get(pid, 0), kb))
+        return True
 
     def note_slow(self, healed):
         """How long the last answer took after everything was mended."""
@@ -209,6 +241,11 @@ class Run:
         sent = set(self.world.signals)
         for name, text in self.world.logs().items():
             for m in BAD_WORDS.finditer(text):
+                start = text.rfind("\n", 0, m.start()) + 1
+                line = text[start:(text + "\n").index("\n", m.start())]
+                ours = OUR_SIGNAL.search(line)
+                if ours and (not ours.group(1) or any(int(ours.group(1)) == pid for pid, _ in sent)):
+                    continue  # the sanitizer's report of a signal that we sent
                 self.world.wrong("%s: %s" % (name, text[max(0, m.start() - 300):m.start() + 3000]))
             for line in text.splitlines():
                 m = re.search(r"pid (\d+).* was killed by signal (\d+)", line)
@@ -269,10 +306,10 @@ class Run:
         return "\n".join(lines)
 
 
-def one(seed, seconds, sessions, only, keep):
+def one(seed, seconds, sessions, only, keep, steady_s):
     """(passed, counts)"""
     began = time.monotonic()
-    r = Run(seed, seconds, sessions, only)
+    r = Run(seed, seconds, sessions, only, steady_s)
     try:
         r.world.note("seed %s" % seed)
         try:
@@ -301,6 +338,7 @@ def main():
     parser.add_argument("--sessions", type=int, default=8)
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--only")
+    parser.add_argument("--steady", type=float, default=0)
     parser.add_argument("--keep", default=os.path.join(tempfile.gettempdir(), "comfymux-chaos"))
     args = parser.parse_args()
     seed = args.seed if args.seed is not None else random.SystemRandom().randrange(1 << 31)
@@ -310,7 +348,7 @@ def main():
         print("seed %d: %.0f s of faults over %d sessions (make chaos SEED=%d)" % (
             seed + i, args.seconds, args.sessions, seed + i))
         sys.stdout.flush()
-        passed, more = one(seed + i, args.seconds, args.sessions, only, args.keep)
+        passed, more = one(seed + i, args.seconds, args.sessions, only, args.keep, args.steady)
         if not passed:
             failed.append(seed + i)
         for name, n in more.items():

@@ -86,6 +86,7 @@ class Judge:
         self.crashes_sent = crashes_sent  # fault signals that we sent to workers
         self.counts = collections.Counter()
         self.problems = []  # (text, request or None)
+        self.resubmitted = set()  # markers of what is submitted anew when it was lost
 
     def wrong(self, text, request=None):
         self.problems.append((text, request))
@@ -98,7 +99,7 @@ class Judge:
                 self.look_at_reposts(marker, p)
             if len(p.starts) > len(p.posts):
                 self.wrong("%s was started %d times for %d posts" % (marker, len(p.starts), len(p.posts)))
-            if len({prompt_id for _, prompt_id in p.posts}) > 1:
+            if len({prompt_id for _, prompt_id in p.posts}) > 1 and marker not in self.resubmitted:
                 self.wrong("%s has several prompt ids: %s" % (marker, p.posts))
 
     def look_at_reposts(self, marker, p):
@@ -162,6 +163,10 @@ class Judge:
                 self.wrong("lost, says the answer; but ComfyUI has not forgotten it", q)
             elif verdicts:
                 self.counts["lost after its end (%s)" % verdicts[-1]] += 1
+        elif kind in ("rejected", "not_found") and q.kind == "chain_item" and self.journal.forgot:
+            # A comfysim that was killed has none of its files any more, the
+            # image that the step takes among them.
+            self.counts["chain: the image was gone with comfysim"] += 1
         elif kind == "rejected":
             if not p.refused or p.posts:
                 self.wrong("rejected, says the answer; ComfyUI took it", q)
@@ -179,6 +184,9 @@ class Judge:
         elif kind == "deleted":
             if not p.deleted:
                 self.wrong("deleted, says the answer; ComfyUI: it was not", q)
+        elif kind == "cancelled" and q.kind == "chain_item" and not p.posts and \
+                "not started" in (o.get("message") or ""):
+            self.counts["chain: a step after one that failed"] += 1
         elif kind == "cancelled":
             if not q.cancelled:
                 self.wrong("cancelled, and nobody asked for it", q)
@@ -215,6 +223,7 @@ class Judge:
 def judge(requests, journal_text, crashes_sent, shared):
     """(problems, counts)"""
     j = Judge(Journal(journal_text), crashes_sent, shared)
+    j.resubmitted = {q.marker for q in requests if q.kind == "batch_item"}
     j.look_at_prompts()
     for q in requests:
         j.look_at(q)

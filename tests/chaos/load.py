@@ -1,12 +1,13 @@
 """Those who ask while everything around them breaks: sessions of `comfymux mcp`
-with several requests in flight, `comfymux run`, submit and watch, and plain
-clients of the Unix socket. Each request is an entry of the book; what it was
+with several requests in flight, `comfymux run`, submit and watch, batches and
+chains, plain clients of the Unix socket, and one of them that hardly reads. Each request is an entry of the book; what it was
 told is written down there, and judged later (book.py).
 """
 import collections
 import json
 import os
 import random
+import socket
 import subprocess
 import threading
 import time
@@ -415,6 +416,97 @@ class Commands(Looper):
             outcome["prompt_id"] = q.prompt_id
         q.answered(outcome, "exit %d, %s" % (status, json.dumps(last)))
         return q
+
+
+class Jobs(Looper):
+    """`comfymux batch`, or a chain whose second step takes what the first one
+    made. Each item is a request of its own."""
+
+    def once(self):
+        if self.rng.random() < 0.6:
+            markers = [self.book.marker() for _ in range(self.rng.randint(2, 4))]
+            paths = [self.world.rig.write(m + ".json", self.book.workflow(m, self.rng.random() < 0.1))
+                     for m in markers]
+            self.job("batch", markers, *paths, "--concurrency", "2")
+        else:
+            markers = [self.book.marker() for _ in range(2)]
+            take = {"1": {"class_type": "LoadImage", "inputs": {"image": "nothing.png"}},
+                    "2": {"class_type": "ImageInvert", "inputs": {"image": ["1", 0]}},
+                    "9": {"class_type": "SaveImage", "inputs": {"images": ["2", 0],
+                                                                "filename_prefix": markers[1]}}}
+            paths = [self.world.rig.write(markers[0] + ".json", {"steps": [
+                {"workflow": self.book.workflow(markers[0], self.rng.random() < 0.1)},
+                {"workflow": take, "inputFrom": {"step": 0}, "outputTo": "image"}]})]
+            self.job("chain", markers, *paths)
+        for path in paths:
+            os.unlink(path)
+
+    def job(self, name, markers, *args):
+        whole = self.book.add(Request(self.name, name))
+        parts = [self.book.add(Request(self.name, name + "_item", m)) for m in markers]
+        log = open(self.world.rig.path(self.name + ".log"), "ab")
+        process = self.world.spawn(
+            [os.path.join(rig.BIN, "comfymux"), name, *args, "--json", "--socket",
+             self.world.rig.socket, "--comfyui", self.world.url],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
+        whole.note("pid %d" % process.pid)
+        last = {}
+        for line in process.stdout:
+            last = json.loads(line)
+            if last["event"] == "result":
+                parts[last["index"]].answered(outcome_of(last), line.decode())
+        status = process.wait()
+        process.stdout.close()
+        log.close()
+        whole.answered({"exit": status}, "exit %d, %s" % (status, json.dumps(last)))
+        if last.get("event") != "done" or last["total"] != len(parts):
+            whole.wrong("no last word of %d items" % len(parts))
+        done = sum(q.outcome["status"] == "completed" for q in parts if q.answers)
+        # With none completed it says why the first was not.
+        if status not in ((0,) if done == len(parts) else (6,) if done else (1, 3, 4, 5)):
+            whole.wrong("exit status %d with %d of %d completed" % (status, done, len(parts)))
+
+
+class Slow(Looper):
+    """Subscribes to everything, and reads much less than comes."""
+
+    ROOM = 4096  # bytes of its receive buffer
+    PIECE = 200
+
+    def once(self):
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.ROOM)
+            sock.settimeout(0.2)
+            sock.connect(self.world.rig.socket)
+            sock.sendall(b'{"op":"hello","id":1}\n{"op":"subscribe","id":2}\n')
+            self.read(sock)
+        except OSError:
+            pass  # there is none just now, or it went away
+        finally:
+            sock.close()
+
+    def read(self, sock):
+        rest, seqs = b"", {}
+        while self.running and not self.ending:
+            try:
+                data = sock.recv(self.PIECE)
+            except TimeoutError:
+                continue
+            if not data:
+                return
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                self.take(json.loads(line), seqs)
+            time.sleep(self.rng.uniform(0.0, 0.1))
+
+    def take(self, message, seqs):
+        if "event" not in message or "seq" not in message or "prompt_id" not in message:
+            return
+        before = seqs.get(message["prompt_id"], 0)
+        if message["event"] != "snapshot" and message["seq"] <= before:
+            self.problems.append("%s: seq %d after %d: %r" % (self.name, message["seq"], before, message))
+        seqs[message["prompt_id"]] = max(before, message["seq"])
 
 
 class Subscriber(Looper):
