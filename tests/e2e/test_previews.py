@@ -156,16 +156,18 @@ class Previews(PreviewCase):
                                              "mime": "image/jpeg", "bytes": len(image)})
                 got.append(image)
                 c.ask("preview_ack")
-        # One that came while the one before was open may be left out.
+        # One that came before the reply, or while another was open, may be
+        # left out.
         left = iter(expected)
         self.assertTrue(all(image in left for image in got))
-        self.assertEqual((got[0], got[-1]), (expected[0], expected[-1]))
+        self.assertEqual(got[-1], expected[-1])
         plain.finished(id_)
         self.assertNotIn("preview", plain.names(id_))
         counters = self.counters()
-        self.assertEqual((counters["previews"], counters["previews_sent"],
-                          counters["previews_folded"], counters["previews_dropped"]),
-                         (6, len(got), 6 - len(got), 0))
+        made = counters["previews"]
+        self.assertLessEqual(made, 6)
+        self.assertEqual((counters["previews_sent"], counters["previews_folded"],
+                          counters["previews_dropped"]), (len(got), made - len(got), 0))
         c.ask("ping")
         self.no_files()
 
@@ -201,11 +203,13 @@ class Previews(PreviewCase):
         c = self.client()
         id_ = c.ask("submit", workflow=workflow, subscribe=True, previews=True)["prompt_id"]
         c.finished(id_)
-        self.assertEqual([image for _, image in c.previews()], [expected[0], expected[-1]])
+        first, last = (image for _, image in c.previews())
+        self.assertIn(first, expected[:-1])
+        self.assertEqual(last, expected[-1])
         names = c.names(id_)
         self.assertEqual(names.index("finished"), len(names) - 1)
         counters = self.counters()
-        self.assertEqual(counters["previews_folded"], 18)
+        self.assertEqual(counters["previews_folded"], counters["previews"] - 2)
         # Both are open still.
         again = c.ask("submit", workflow=pictures(seed=2, steps=3, step_ms=100),
                       subscribe=True, previews=True)["prompt_id"]
