@@ -191,8 +191,10 @@ class Detached(JobCase):
         job = self.detach("chain", "c.json")
         wait_for(lambda: len(self.facts("start")) == 1, "the first step")
         worker = self.worker()
-        daemon.kill()
+        # Neither sees the other's end.
+        daemon.send_signal(signal.SIGSTOP)
         os.kill(worker, signal.SIGKILL)
+        daemon.kill()
         daemon.wait()
         self.rig.start_daemon()
         results = self.attach(job)
