@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/json_plain.h"
 #include "common/json_span.h"
 #include "tests/runner.h"
 
@@ -62,6 +63,33 @@ static const struct {
 	{"{\"a\":1,\"a\":2}", JSON_OBJECT},
 	{"{\"\":{\"\":\"\"}}", JSON_OBJECT},
 };
+
+static bool is_plain(unsigned char c)
+{
+	return c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
+}
+
+/* Each pair of bytes at each two places of a word: what one does to the test
+ * of the next must not hide or move the first special one. */
+START_TEST(test_plain_end)
+{
+	char text[12];
+
+	for (unsigned pair = 0; pair < 0x10000; pair++) {
+		for (size_t at = 0; at < 9; at++) {
+			const char *end = text + sizeof(text), *want = text;
+
+			memset(text, 'a', sizeof(text));
+			text[at] = (char)(pair & 0xff);
+			text[at + 1 + pair % 2] = (char)(pair >> 8);
+			while (want < end && is_plain((unsigned char)*want))
+				want++;
+			if (json_plain_end(text, end) != want)
+				ck_abort_msg("%04x at %zu", pair, at);
+		}
+	}
+}
+END_TEST
 
 START_TEST(test_accepted)
 {
@@ -669,6 +697,7 @@ static Suite *json_span_suite(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_loop_test(t, test_accepted, 0, ARRAY_SIZE(accepted));
 	tcase_add_loop_test(t, test_refused, 0, ARRAY_SIZE(refused));
+	tcase_add_test(t, test_plain_end);
 	tcase_add_test(t, test_nul_and_null);
 	tcase_add_test(t, test_nonfinite);
 	tcase_add_test(t, test_depth);
