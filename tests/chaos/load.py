@@ -380,7 +380,7 @@ class Commands(Looper):
             self.command("run", marker, path, "--timeout", "3600")
         else:
             submitted = self.command("submit", marker, path)
-            if submitted.outcome["status"] in ("queued", "executing"):
+            if submitted.outcome["exit"] == 0:  # it may be over by then
                 submitted.outcome["status"] = "submitted"
                 self.command("watch", marker, submitted.outcome["prompt_id"])
         os.unlink(path)

@@ -10,7 +10,7 @@ import unittest
 import mcplib
 import rig
 from lossless import FAULTS, Case, sampler
-from proclib import is_running, parent_of
+from proclib import is_running, parent_of, stat_of
 from rig import wait_for
 
 SESSIONS = 100
@@ -281,6 +281,33 @@ class Supervisor(Case):
         run.stdout.close()
         self.assertEqual(run.wait(rig.PATIENCE_S), 0)
         self.assertEqual(json.loads(out.splitlines()[-1])["status"], "completed")
+
+    def test_worker_dies_while_it_is_attached_again(self):
+        """The keeper has asked the new supervisor for a bus for its worker, and
+        has no answer yet: it gets a successor all the same."""
+        self.begin()
+        run = self.start(sampler(steps=150)).executing()
+        worker = self.worker_of(run)
+
+        def sockets():
+            folder = "/proc/%d/fd" % run.pid
+            return sum(os.readlink(os.path.join(folder, fd)).startswith("socket:") for fd in os.listdir(folder))
+        before = sockets()
+        os.kill(run.pid, signal.SIGSTOP)
+        self.end_daemon()
+        daemon = self.start_daemon()
+        daemon.send_signal(signal.SIGSTOP)
+        try:
+            os.kill(run.pid, signal.SIGCONT)
+            wait_for(lambda: sockets() < before, "the keeper to hear of the end")
+            wait_for(lambda: sockets() == before, "the keeper to ask the next one")
+            os.kill(worker, signal.SIGKILL)
+            wait_for(lambda: not is_running(worker), "the worker's end")
+            wait_for(lambda: stat_of(run.pid)[0] == "S", "the keeper to hear of it")
+        finally:
+            daemon.send_signal(signal.SIGCONT)
+        run.completed()
+        self.assertEqual(len(self.posts()), 1)
 
     def test_ended_in_the_gap(self):
         """Finished while neither the supervisor nor the worker looked: told

@@ -401,8 +401,14 @@ static void on_granted(void *user, enum host_wish wish, int fd)
 	ev_timer_stop(k->loop, &k->rebus);
 	k->rebus_s = KEEPER_REBUS_MS_MIN / 1000.0;
 	if (wish == HOST_KEEP) {
-		on_bus(k, fd);
+		bool too_late = k->has_worker && k->over;
+
+		if (!too_late)
+			on_bus(k, fd);
 		(void)close(fd);
+		/* It died while that was asked for: now for a successor. */
+		if (too_late)
+			check_end(k);
 		return;
 	}
 	if (k->next_fd >= 0)
