@@ -13,7 +13,8 @@ from lossless import FAULTS, Case, sampler
 from proclib import is_running, parent_of, stat_of
 from rig import wait_for
 
-SESSIONS = 100
+# As many processes of the sanitizers would take minutes.
+SESSIONS = 40 if mcplib.SANITIZED else 100
 
 
 class Workers(Case):
