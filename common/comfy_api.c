@@ -15,7 +15,7 @@
 #include "common/json_mend.h"
 
 #define PATH_MAX_BYTES (64u << 10) /* path and query of a request */
-#define QUOTED_MAX     6           /* bytes that one takes in a JSON string */
+#define QUOTED_MAX     ((size_t)6) /* bytes that one takes in a JSON string */
 
 static const char json_type[] = "application/json";
 
