@@ -260,15 +260,17 @@ static void on_text(struct job_worker *w, size_t index, struct json result,
 		json_string_dup(json_get(item, "unreadable"), ERROR_TEXT_MAX);
 	struct error why;
 
-	if (unreadable)
-		error_set(&why, ERR_INVALID, "%s", unreadable);
 	if (!w->batch)
 		return;
-	if (err || unreadable)
-		batch_fail_item(w->batch, index, err ? err : &why);
-	else if (workflow_parse(&text, item.text.p, item.text.n, "workflow",
-	                        &why))
-		batch_fail_item(w->batch, index, &why);
+	if (!err && unreadable) {
+		(void)error_set(&why, ERR_INVALID, "%s", unreadable);
+		err = &why;
+	} else if (!err && workflow_parse(&text, item.text.p, item.text.n,
+	                                  "workflow", &why)) {
+		err = &why;
+	}
+	if (err)
+		batch_fail_item(w->batch, index, err);
 	else
 		batch_supply(w->batch, index, text.text, NULL);
 }
