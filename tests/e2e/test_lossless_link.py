@@ -81,7 +81,7 @@ class LinkDown(Case):
         """No byte comes any more and none is taken: found when the pong is
         overdue; the prompt ends by what /history says, then events again."""
         self.begin(ping_interval_s=1, pong_timeout_s=1)
-        run = self.start(sampler(steps=250, step_ms=20)).executing()
+        run = self.start(sampler(steps=450, step_ms=20)).executing()
         mark = run.mark()
         began = time.monotonic()
         self.rig.fault(fault="half_open")
