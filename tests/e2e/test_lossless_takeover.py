@@ -232,6 +232,7 @@ class Supervisor(Case):
         wait_for(lambda: any(l.get("current_node_progress") for r in runs for l in r.lines), "one to run")
         self.assertEqual(len(self.posts()), 1)
         before = {s["id"]: (s["pid"], s["keeper_pid"]) for s in self.sessions()}
+        self.rig.fault(fault="pause")  # none is to end before all are back
         self.end_daemon()
         self.until_asked("GET /queue", 2)
         for worker, _ in before.values():
@@ -241,6 +242,7 @@ class Supervisor(Case):
         wait_for(lambda: len(self.sessions()) == 3 and all(s["pid"] for s in self.sessions()), "the sessions")
         self.assertEqual({s["id"]: (s["pid"], s["keeper_pid"]) for s in self.sessions()}, before)
         self.assertEqual(self.client_id(), client_id)
+        self.rig.fault(fault="resume")
         for run, mark in zip(runs, marks):
             run.steps(mark, "websocket")
         polled = self.polled()
