@@ -71,8 +71,8 @@ def main():
             options["png"] = os.path.join(os.path.dirname(args.record), "growth.png")
         importlib.import_module(name).run(**options)
         print("(%s: %.0f s)" % (name, time.monotonic() - start), file=sys.stderr)
-    if args.record:
-        record(args.record, about)
+        if args.record:
+            record(args.record, about)
 
 
 if __name__ == "__main__":
