@@ -212,6 +212,8 @@ void fan_finish(struct fan *f)
 	free(all);
 }
 
+#define STAMP_AGE_NS INT64_C(600000000000) /* no frame is under way so long */
+
 static void note(struct fan_reader *r, const char *p, const char *end,
                  const char *stamp, int64_t now_ns)
 {
@@ -224,6 +226,9 @@ static void note(struct fan_reader *r, const char *p, const char *end,
 		;
 	for (; at < end && *at >= '0' && *at <= '9'; at++)
 		t_ns = t_ns * 10 + (*at - '0');
+	/* Some other number: a line that no frame of ours caused. */
+	if (now_ns - t_ns > STAMP_AGE_NS)
+		return;
 	histogram_add(&r->latency, now_ns - t_ns);
 	if (r->last_ns && now_ns - r->last_ns > r->silence_ns)
 		r->silence_ns = now_ns - r->last_ns;
