@@ -77,8 +77,8 @@ static void cancel_failed(struct supervisor *sv, struct prompt *p,
 		p->cancel_wanted = true;
 		return;
 	}
-	p->fsm.cancelled = done;
-	mark(sv, p, false);
+	p->fsm.cancelled = done || p->cancel_took;
+	mark(sv, p, p->cancel_took);
 	refuse_cancels(p, err);
 }
 
@@ -105,15 +105,19 @@ static void on_cancelled(void *user, const struct comfy_cancelled *c)
 		(void)life_event(sv, p, PROMPT_EV_DEQUEUED, NULL);
 		return;
 	case COMFY_CANCEL_INTERRUPTED:
+		p->cancel_took = true;
 		life_answer_cancels(p, "interrupted");
 		return;
 	case COMFY_CANCEL_DONE:
+		p->cancel_took = true;
 		life_answer_cancels(p, "cancelled");
 		look_soon(sv, p);
 		return;
 	case COMFY_CANCEL_NONE:
-		p->fsm.cancelled = false;
-		mark(sv, p, false);
+		/* Perhaps for a cancel before this one, whose event is still to
+		 * come. */
+		p->fsm.cancelled = p->cancel_took;
+		mark(sv, p, p->cancel_took);
 		life_answer_cancels(p, "ended");
 		look_soon(sv, p);
 		return;

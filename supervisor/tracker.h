@@ -72,6 +72,7 @@ struct prompt {
 	bool has_number;
 	bool cancel_wanted; /* as soon as ComfyUI is known to have it */
 	bool cancelling;    /* a comfy_cancel is under way */
+	bool cancel_took;   /* one has stopped it */
 	bool told;          /* besides its submitter others know of it */
 	bool asking;        /* a GET /history is under way */
 	bool finished;      /* that event was told */

@@ -999,6 +999,31 @@ START_TEST(cancelled_before_the_answer)
 }
 END_TEST
 
+/* Asked again, there is nothing left to cancel; the news is still to come. */
+START_TEST(cancelled_twice)
+{
+	bus_knows = true;
+	connect_bus();
+	start(PLAIN);
+	run_until(loop, submitteds == 1);
+	cancel_how = "interrupted";
+	execute_cancel(exe);
+	run_until(loop, cancels == 1);
+	news = 0;
+	fake_bus_event(&bus, "progress", 2, ID, NULL,
+	               "{\"status\":\"executing\"}");
+	run_until(loop, news == 1); /* after the answer */
+	cancel_how = "ended";
+	execute_cancel(exe);
+	run_until(loop, cancels == 2);
+	fake_bus_event(&bus, "finished", 3, ID, NULL,
+	               "{\"status\":\"failed\",\"error\":{\"type\":"
+	               "\"interrupted\",\"message\":\"m\"}}");
+	run_until(loop, ends == 1);
+	ck_assert_int_eq(end, EXECUTE_CANCELLED);
+}
+END_TEST
+
 /* Interrupted by somebody else: that is a failure, not our cancelling. */
 START_TEST(interrupted_by_another)
 {
@@ -1214,6 +1239,7 @@ static Suite *execute_suite(void)
 	tcase_add_test(t, cancelled_at_once);
 	tcase_add_test(t, cancelled_while_pending);
 	tcase_add_test(t, cancelled_before_the_answer);
+	tcase_add_test(t, cancelled_twice);
 	tcase_add_test(t, cancelled_while_running);
 	tcase_add_test(t, cancelled_too_late);
 	tcase_add_test(t, cancelled_during_the_post);

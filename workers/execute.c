@@ -473,7 +473,9 @@ static void on_cancel(void *user, const char *how, const struct error *err)
 			            e->prompt_id, err->text);
 		return;
 	}
-	e->cancel_took = strcmp(how, "ended") != 0;
+	/* Over, perhaps, by a cancel before this one. */
+	if (strcmp(how, "ended") != 0)
+		e->cancel_took = true;
 	if (strcmp(how, "dequeued") == 0)
 		execute_finish_cancelled(e, "cancelled while it was queued");
 }

@@ -102,6 +102,21 @@ class Away(Case):
         self.assertEqual(c.ask("cancel", prompt_id=r["prompt_id"]),
                          {"how": "ended"})
 
+    def test_cancel_of_a_cancelled_one(self):
+        """Between an interrupt and the news of it: there is nothing left to
+        cancel, and cancelled it was."""
+        for extra in ((), ("--no-jobs-api",)):
+            sim, d = self.pair(*extra)
+            c = d.client()
+            r = c.ask("submit", workflow=sampler(steps=1000, step_ms=20), subscribe=True)
+            c.event("progress", r["prompt_id"])
+            sim.fault("deaf")
+            self.assertIn(c.ask("cancel", prompt_id=r["prompt_id"])["how"],
+                          ("interrupted", "cancelled"))
+            sim.wait_idle()
+            self.assertEqual(c.ask("cancel", prompt_id=r["prompt_id"]), {"how": "ended"})
+            self.failed(c.finished(r["prompt_id"]), "cancelled")
+
     def test_drop_in_the_middle_of_a_run(self):
         sim, d = self.pair()
         c = d.client()
