@@ -27,7 +27,7 @@ MAKEFLAGS += --no-builtin-rules
 # One line a module; dependencies go common <- ipc <- supervisor, workers.
 
 COMMON := account backoff base64 batch_plan buf chain_image chain_spec clock comfy_api comfy_cancel comfy_event comfy_marker comfy_reply \
-          config config_doc config_parse config_place config_value error \
+          config config_doc config_parse config_place config_value error event_loop \
           fd_discard fdutil http http_request job_result json_mend json_number json_parse json_span log log_format log_signal log_sink map \
           progress progress_history progress_json progress_log \
           progress_nodes program program_args resolve siphash url uuid version workflow
@@ -59,7 +59,7 @@ SIM    := sim_main sim_options sim_loop sim_text sim_journal sim_stats \
           sim_files sim_http sim_http_prompt sim_http_files sim_http_jobs \
           sim_control sim_faults sim_emit
 
-CHECKS := account admission backoff base64 batch batch_plan buf chain chain_spec clock comfy_api comfy_event comfy_marker comfy_reply config error fdutil http \
+CHECKS := account admission backoff base64 batch batch_plan buf chain chain_spec clock comfy_api comfy_event comfy_marker comfy_reply config error event_loop fdutil http \
           json_mend json_number json_span log log_signal map progress progress_fold replay \
           resolve url uuid workflow \
           channel client conn creds frame lines listener message \

@@ -471,11 +471,14 @@ static bool signal_adopted(const struct session *s, int sig)
 	return false;
 }
 
+/* Whether another is to take its place: not if its session is over. */
 static bool stop_worker(struct session *s)
 {
+	bool leaving = s->worker.state == WORKER_LEAVING;
+
 	if (worker_proc_exists(&s->worker)) {
 		worker_tell(s, WORKER_EV_STOP);
-		return true;
+		return !leaving;
 	}
 	return s->host == SESSION_ADOPTED && signal_adopted(s, SIGTERM);
 }

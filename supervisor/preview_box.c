@@ -65,19 +65,20 @@ struct frame *preview_box_last(struct preview_box *b, const char *prompt_id)
 	return send_next(b);
 }
 
-void preview_box_forget(struct preview_box *b, const char *prompt_id)
+bool preview_box_forget(struct preview_box *b, const char *prompt_id)
 {
 	if (!b->next || (prompt_id && strcmp(b->next_id, prompt_id) != 0))
-		return;
+		return false;
 	b->next = frame_unref(b->next);
 	--*b->held;
+	return true;
 }
 
 void preview_box_deinit(struct preview_box *b)
 {
 	if (!b->held)
 		return;
-	preview_box_forget(b, NULL);
+	(void)preview_box_forget(b, NULL);
 	preview_box_read(b);
 	b->unacked = 0;
 }

@@ -50,7 +50,8 @@ void preview_box_read(struct preview_box *b);
 struct frame *preview_box_pop(struct preview_box *b);
 /* Likewise the one of this prompt, which ends, though another is open. */
 struct frame *preview_box_last(struct preview_box *b, const char *prompt_id);
-/* Nothing of this prompt (NULL: of any) is to come. */
-void preview_box_forget(struct preview_box *b, const char *prompt_id);
+/* Nothing of this prompt (NULL: of any) is to come. Returns whether there was
+ * something. */
+bool preview_box_forget(struct preview_box *b, const char *prompt_id);
 
 #endif

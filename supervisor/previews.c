@@ -80,7 +80,7 @@ void previews_ack(struct peer *peer)
 
 void previews_forget(struct peer *peer, const char *prompt_id)
 {
-	preview_box_forget(&peer->previews, prompt_id);
+	(void)preview_box_forget(&peer->previews, prompt_id);
 }
 
 void previews_sweep(struct supervisor *sv)
@@ -92,6 +92,8 @@ void previews_sweep(struct supervisor *sv)
 }
 
 /* --- one preview ---------------------------------------------------------- */
+
+static const char unread[] = "its user doesn't read those he has";
 
 static void drop(struct supervisor *sv, const char *why)
 {
@@ -159,7 +161,7 @@ static void deliver(void *user, struct subscriber *s)
 
 	switch (preview_box_offer(&peer->previews, d->frame, d->prompt->id)) {
 	case PREVIEW_REFUSED:
-		drop(peer->sv, "its user doesn't read those he has");
+		drop(peer->sv, unread);
 		return;
 	case PREVIEW_FOLDED:
 		peer->sv->counters.previews_folded++;
@@ -234,8 +236,8 @@ static void send_last(void *user, struct subscriber *s)
 
 	if (f)
 		send_one(peer, f);
-	else
-		preview_box_forget(&peer->previews, p->id);
+	else if (preview_box_forget(&peer->previews, p->id))
+		drop(peer->sv, unread);
 }
 
 void previews_end(struct supervisor *sv, struct prompt *p)

@@ -128,7 +128,7 @@ START_TEST(test_user_bound)
 	preview_box_ack(&box);
 	ck_assert_uint_eq(held, PREVIEWS_USER_MAX - 1);
 	ck_assert_int_eq(offer("4", ANN), PREVIEW_TAKEN);
-	preview_box_forget(&box, NULL);
+	ck_assert(preview_box_forget(&box, NULL));
 	ck_assert_uint_eq(held, PREVIEWS_USER_MAX - 1);
 	held = 0;
 }
@@ -156,9 +156,9 @@ START_TEST(test_forget)
 	ck_assert_int_eq(offer("1", ANN), PREVIEW_TAKEN);
 	assert_frame(preview_box_pop(&box), "1");
 	ck_assert_int_eq(offer("2", ANN), PREVIEW_TAKEN);
-	preview_box_forget(&box, BOB);
+	ck_assert(!preview_box_forget(&box, BOB));
 	ck_assert_uint_eq(open_files, 2);
-	preview_box_forget(&box, ANN);
+	ck_assert(preview_box_forget(&box, ANN));
 	ck_assert_uint_eq(open_files, 1);
 	preview_box_ack(&box);
 	ck_assert_ptr_null(preview_box_pop(&box));

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/event_loop.h"
 #include "common/log.h"
 #include "ipc/creds.h"
 #include "ipc/zygote.h"
@@ -309,6 +310,7 @@ int worker_run(const struct worker_start *start)
 		log_error("worker", "no event loop");
 		return 1;
 	}
+	event_loop_sleep_long(w.loop);
 	r = channel_init(&w.channel, start->session_fd, true);
 	if (r < 0) {
 		log_error("worker", "session channel: %s", strerror(-r));

@@ -20,6 +20,7 @@ import time
 import unittest
 
 from simlib import Sim
+from waiting import attempts
 
 SERVICE_UID = 12999  # whom a shared supervisor started as root becomes
 PATIENCE = 20.0  # seconds before a test gives up on anything
@@ -250,15 +251,11 @@ class Daemon:
 
     def until(self, pred, what, timeout=PATIENCE):
         """Until pred() is true; its value."""
-        deadline = time.monotonic() + timeout
-        while True:
+        for _ in attempts(timeout):
             value = pred()
             if value:
                 return value
-            if time.monotonic() > deadline:
-                raise TimeoutError("waited in vain for %s\n%s" % (
-                    what, self.log()[-4000:]))
-            time.sleep(0.01)
+        raise TimeoutError("waited in vain for %s\n%s" % (what, self.log()[-4000:]))
 
     def wait_link(self, state):
         self.until(lambda: self.status()["upstream"]["state"] == state,

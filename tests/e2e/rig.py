@@ -16,6 +16,8 @@ import time
 import urllib.error
 import urllib.request
 
+from waiting import attempts
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.path.join(ROOT, os.environ.get("BIN", "build"))
 PATIENCE_S = 60  # a bound for broken runs, not an expectation
@@ -23,14 +25,11 @@ PATIENCE_S = 60  # a bound for broken runs, not an expectation
 
 def wait_for(condition, what, patience=PATIENCE_S):
     """Polls until condition() is truthy; returns its value."""
-    until = time.monotonic() + patience
-    while True:
+    for _ in attempts(patience):
         value = condition()
         if value:
             return value
-        if time.monotonic() > until:
-            raise AssertionError("waited in vain for " + what)
-        time.sleep(0.01)
+    raise AssertionError("waited in vain for " + what)
 
 
 def gone(pid):

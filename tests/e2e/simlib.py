@@ -24,6 +24,8 @@ import subprocess
 import threading
 import time
 
+from waiting import attempts
+
 TIMEOUT = 10.0  # seconds before a test gives up on anything
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
@@ -415,14 +417,11 @@ class Sim:
 
     def wait_until(self, pred, timeout=TIMEOUT):
         """Until pred(self) is true; its value."""
-        deadline = time.monotonic() + timeout
-        while True:
+        for _ in attempts(timeout):
             value = pred(self)
             if value:
                 return value
-            if time.monotonic() > deadline:
-                raise TimeoutError
-            time.sleep(0.002)
+        raise TimeoutError
 
     def wait_idle(self):
         self.wait_until(lambda s: s.get_json("/prompt")["exec_info"]

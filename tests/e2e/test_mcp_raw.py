@@ -319,7 +319,8 @@ class Ends(McpCase):
         self.rig.start_sim()
         daemon = self.rig.start_daemon()
         self.use_sessions(100)
-        before = self.held_by(daemon)
+        before = wait_for(lambda: (held := self.held_by(daemon))[1] == 1 and held,
+                          "nobody but the zygote to be left")
         more_kb = []
         for _ in range(rounds):
             self.use_sessions(each)

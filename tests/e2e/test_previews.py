@@ -247,7 +247,7 @@ class Previews(PreviewCase):
                 c.ask("preview_ack")
         counters = self.counters()
         self.assertEqual(c.names(id_).count("preview"), counters["previews_sent"])
-        self.assertEqual(counters["previews_sent"] + counters["previews_folded"], 6)
+        self.assertEqual(counters["previews_sent"] + counters["previews_folded"] + counters["previews_dropped"], 6)
 
     def test_no_more(self):
         """After unsubscribe, or previews false, none comes, not even the one

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -31,27 +32,35 @@
 #define KEEPALIVE_S      75
 #define ACCEPTS_PER_TURN 16
 
-static void on_sul(lws_sorted_usec_list_t *sul);
-
-/* One wake-up of libwebsockets stands for the first of our timers. */
+/* One timer of the kernel's stands for the first of ours. libwebsockets' own
+ * wait for whole milliseconds and spin through the last one. */
 static void arm(struct sim_server *s)
 {
-	int64_t next = sim_loop_next_us(), wait;
+	int64_t next = sim_loop_next_us();
+	struct itimerspec at = {0};
 
-	if (next < 0)
+	if (next == s->armed_us)
 		return;
-	wait = next - clock_us();
-	lws_sul_schedule(s->context, 0, &s->sul, on_sul, wait > 0 ? wait : 1);
+	s->armed_us = next;
+	if (next >= 0) {
+		at.it_value.tv_sec = next / 1000000;
+		at.it_value.tv_nsec = next % 1000000 * 1000 + 1;
+	}
+	if (timerfd_settime(s->timer_fd, TFD_TIMER_ABSTIME, &at, NULL))
+		log_error("server", "timerfd_settime: %s", strerror(errno));
 }
 
-static void on_sul(lws_sorted_usec_list_t *sul)
+static int on_timer(struct lws *wsi, enum lws_callback_reasons reason,
+                    void *user, void *in, size_t len)
 {
-	struct sim_server *s = container_of(sul, struct sim_server, sul);
+	struct sim_server *s = lws_context_user(lws_get_context(wsi));
+	uint64_t times;
 
-	/* Called before the wait for sockets: without a new wake-up that wait
-	 * would be endless. */
-	sim_loop_run_due();
-	arm(s);
+	/* What is due is done by whoever called lws_service(). */
+	if (reason == LWS_CALLBACK_RAW_RX_FILE &&
+	    read(s->timer_fd, &times, sizeof(times)) == sizeof(times))
+		s->armed_us = -1;
+	return 0;
 }
 
 static void accept_some(struct sim_server *s, int fd)
@@ -243,6 +252,10 @@ static int make_context(struct sim_server *s, struct error *err)
 		.name = "listener",
 		.callback = on_listener,
 	};
+	s->protocols[2] = (struct lws_protocols){
+		.name = "timer",
+		.callback = on_timer,
+	};
 	info.port = CONTEXT_PORT_NO_LISTEN_SERVER;
 	info.protocols = s->protocols;
 	info.user = s;
@@ -262,6 +275,24 @@ static int make_context(struct sim_server *s, struct error *err)
 	return 0;
 }
 
+/* The descriptor is the context's once it was adopted. */
+static int make_timer(struct sim_server *s, struct error *err)
+{
+	lws_sock_file_fd_type u;
+
+	s->armed_us = -1;
+	s->timer_fd =
+		timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	if (s->timer_fd < 0)
+		return error_set(err, ERR_SYSTEM, "timerfd: %s",
+		                 strerror(errno));
+	u.filefd = s->timer_fd;
+	if (!lws_adopt_descriptor_vhost(s->vhost, LWS_ADOPT_RAW_FILE_DESC, u,
+	                                s->protocols[2].name, NULL))
+		return error_set(err, ERR_SYSTEM, "cannot watch the timer");
+	return 0;
+}
+
 int sim_server_new(struct sim_server **sp, uint16_t port,
                    const struct sim_server_ops *ops, void *arg,
                    struct error *err)
@@ -275,7 +306,8 @@ int sim_server_new(struct sim_server **sp, uint16_t port,
 	list_init(&s->sockets);
 	list_init(&s->conns);
 	set_fd_limit();
-	if (make_context(s, err) || sim_server_listen(s, true, err)) {
+	if (make_context(s, err) || make_timer(s, err) ||
+	    sim_server_listen(s, true, err)) {
 		sim_server_free(s);
 		return -1;
 	}

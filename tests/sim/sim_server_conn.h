@@ -15,9 +15,11 @@
 struct sim_server {
 	struct lws_context *context;
 	struct lws_vhost *vhost;
-	struct lws_protocols protocols[3]; /* connection, listener, end */
+	/* Connection, listener, timer, end. */
+	struct lws_protocols protocols[4];
 	lws_retry_bo_t no_pings;
-	lws_sorted_usec_list_t sul;
+	int timer_fd;
+	int64_t armed_us; /* clock_us() when it goes off; -1: it doesn't */
 	struct lws *listener;
 	int listen_fd;
 	uint16_t port;

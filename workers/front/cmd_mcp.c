@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/event_loop.h"
 #include "common/log.h"
 #include "ipc/client.h"
 #include "ipc/lines.h"
@@ -491,6 +492,7 @@ int cmd_mcp(struct cli *cli)
 		                "here");
 		return cli_fail(&err);
 	}
+	event_loop_sleep_long(m.loop);
 	start(&m);
 	while (!m.done)
 		(void)ev_run(m.loop, 0);
