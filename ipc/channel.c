@@ -188,7 +188,8 @@ static void shrink(struct channel *c)
 {
 	struct buf small = BUF_INIT(c->in.max);
 
-	if (buf_append(&small, c->in.data + c->in_start, unread(c)) < 0) {
+	if (unread(c) > 0 &&
+	    buf_append(&small, c->in.data + c->in_start, unread(c)) < 0) {
 		/* Keeping the larger buffer is all that this means. */
 		buf_deinit(&small);
 		return;
@@ -201,7 +202,8 @@ static void shrink(struct channel *c)
 /* Forgets what was taken; moves the rest only when that is cheap or needed. */
 static void tidy(struct channel *c)
 {
-	if (c->in.cap > KEEP_BYTES && unread(c) < KEEP_BYTES / 2) {
+	if (unread(c) == 0 ||
+	    (c->in.cap > KEEP_BYTES && unread(c) < KEEP_BYTES / 2)) {
 		shrink(c);
 	} else if (c->in_start >= unread(c) || c->in.len == c->in.max) {
 		buf_consume(&c->in, c->in_start);

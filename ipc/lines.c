@@ -73,6 +73,19 @@ static void shrink(struct lines *l, size_t cap)
 	(void)resize(l, cap);
 }
 
+/* Most connections are idle most of the time, and there are thousands. */
+static void give_back(struct lines *l)
+{
+	if (l->len > 0 || l->skipping) {
+		shrink(l, LINES_KEEP_BYTES);
+		return;
+	}
+	free(l->data);
+	l->data = NULL;
+	l->start = 0;
+	charge(l, 0);
+}
+
 static void drop_all(struct lines *l)
 {
 	l->start = l->len = l->scanned = 0;
@@ -224,7 +237,7 @@ enum lines_result lines_next(struct lines *l, struct span *line)
 		drop_all(l);
 		return LINES_TOO_LONG;
 	}
-	shrink(l, LINES_KEEP_BYTES);
+	give_back(l);
 	return LINES_NONE;
 }
 

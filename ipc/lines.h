@@ -3,7 +3,7 @@
  *
  * A line longer than the bound is reported once, and its rest is thrown away
  * without being stored. Memory grows with the longest line in progress and is
- * given back after it.
+ * given back after it: between lines there is none.
  */
 #ifndef IPC_LINES_H
 #define IPC_LINES_H
@@ -13,7 +13,7 @@
 
 #include "common/span.h"
 
-#define LINES_KEEP_BYTES 4096 /* buffer kept between lines */
+#define LINES_KEEP_BYTES 4096 /* the least that is had for a beginning */
 /* What may be read ahead of the line in progress: the buffer never holds more
  * than the bound, a newline, and this. */
 #define LINES_AHEAD_BYTES (256u << 10)

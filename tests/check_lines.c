@@ -267,8 +267,14 @@ START_TEST(budget_is_kept)
 		ck_assert_int_eq(lines_next(&a, &line), LINES_LINE);
 		ck_assert_uint_eq(line.n, LINES_KEEP_BYTES + 1);
 	}
+	feed(&a, "y");
 	expect(&a, LINES_NONE);
 	ck_assert_uint_eq(budget.used, LINES_KEEP_BYTES);
+	/* Between lines nothing is held. */
+	feed(&a, "\n");
+	expect_line(&a, "y");
+	expect(&a, LINES_NONE);
+	ck_assert_uint_eq(budget.used, 0);
 	lines_deinit(&a);
 	lines_deinit(&a);
 	ck_assert_uint_eq(budget.used, 0);

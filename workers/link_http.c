@@ -3,6 +3,9 @@
  * often to poll, whose prompts it may look at, and taking turns.
  */
 #include <errno.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -146,6 +149,15 @@ void link_api_release(struct link *l)
 	ev_timer_start(l->loop, &l->close_idle);
 }
 
+/* Idle workers are many; what free() keeps for the next request would be
+ * several times what one needs. */
+static void give_memory_back(void)
+{
+#ifdef __GLIBC__
+	(void)malloc_trim(0);
+#endif
+}
+
 static void on_close_idle(struct ev_loop *loop, ev_timer *w, int revents)
 {
 	struct link *l = container_of(w, struct link, close_idle);
@@ -154,6 +166,7 @@ static void on_close_idle(struct ev_loop *loop, ev_timer *w, int revents)
 		link_http_drop(l);
 	else if (l->http)
 		http_close_idle(l->http);
+	give_memory_back();
 }
 
 void link_on_notice(struct link *l, void (*cb)(void *user, const char *text),

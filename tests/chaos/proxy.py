@@ -41,6 +41,7 @@ class Proxy:
         self.pairs = set()
         self.delay_s = 0.0
         self.accepted = 0
+        self.bytes = 0  # passed on, both ways
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
@@ -104,6 +105,7 @@ class Proxy:
                 await asyncio.sleep(self.delay_s)
             if pair.dead:
                 continue
+            self.bytes += len(data)
             writer.write(data)
             await writer.drain()
         try:
