@@ -17,19 +17,26 @@ void lines_init(struct lines *l, size_t max, struct lines_budget *budget)
 	*l = (struct lines){.max = max, .budget = budget};
 }
 
+/* What a budget is charged for a buffer of `cap` bytes. */
+static size_t price(size_t cap)
+{
+	return cap > LINES_FREE_BYTES ? cap - LINES_FREE_BYTES : 0;
+}
+
 static void charge(struct lines *l, size_t cap)
 {
 	for (struct lines_budget *b = l->budget; b; b = b->whole)
-		b->used += cap - l->cap;
+		b->used += price(cap) - price(l->cap);
 	l->cap = cap;
 }
 
 static bool affordable(const struct lines *l, size_t cap)
 {
-	if (cap <= l->cap)
+	if (price(cap) <= price(l->cap))
 		return true;
 	for (const struct lines_budget *b = l->budget; b; b = b->whole) {
-		if (b->used > b->max || cap - l->cap > b->max - b->used)
+		if (b->used > b->max ||
+		    price(cap) - price(l->cap) > b->max - b->used)
 			return false;
 	}
 	return true;

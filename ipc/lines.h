@@ -14,12 +14,15 @@
 #include "common/span.h"
 
 #define LINES_KEEP_BYTES 4096 /* the least that is had for a beginning */
+/* Of each splitter, charged to no budget: however much others hold, a short
+ * line gets through. */
+#define LINES_FREE_BYTES LINES_KEEP_BYTES
 /* What may be read ahead of the line in progress: the buffer never holds more
  * than the bound, a newline, and this. */
 #define LINES_AHEAD_BYTES (256u << 10)
 
-/* Bytes that all splitters of one budget may hold together; it may be part of
- * a larger one, from which it takes them. */
+/* Bytes that all splitters of one budget may hold together, LINES_FREE_BYTES of
+ * each apart; it may be part of a larger one, from which it takes them. */
 struct lines_budget {
 	size_t used, max;
 	struct lines_budget *whole; /* NULL: none */

@@ -16,7 +16,7 @@
 #include "common/uuid.h"
 #include "ipc/frame.h"
 
-#define PREVIEW_UNREAD_MAX 4  /* sent to one client, not known to be read */
+#define PREVIEW_UNREAD_MAX 8  /* sent to one client, not known to be read */
 #define PREVIEWS_USER_MAX  16 /* held for all clients of one user */
 
 struct preview_box {

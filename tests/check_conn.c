@@ -287,7 +287,7 @@ END_TEST
 START_TEST(budget_drops_the_peer)
 {
 	struct lines_budget budget = {.max = LINES_KEEP_BYTES};
-	static char text[2 * LINES_KEEP_BYTES];
+	static char text[LINES_FREE_BYTES + 2 * LINES_KEEP_BYTES];
 
 	b.lines.budget = &budget;
 	memset(text, 'x', sizeof(text));

@@ -14,7 +14,7 @@ from simlib import BINARY, sampler
 
 F_GET_SEALS, ALL_SEALS = 1034, 0x0F  # seal, shrink, grow, write
 FDS_MAX = 8
-UNREAD_MAX = 4  # PREVIEW_UNREAD_MAX
+UNREAD_MAX = 8  # PREVIEW_UNREAD_MAX
 USER_MAX = 16  # PREVIEWS_USER_MAX
 
 
