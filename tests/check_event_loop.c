@@ -16,7 +16,8 @@
 static int asked_ms;
 
 /* In libc's place, for libev too. */
-__attribute__((visibility("default"))) int epoll_wait(int epfd, struct epoll_event *events, int max, int timeout_ms)
+__attribute__((visibility("default"))) int
+epoll_wait(int epfd, struct epoll_event *events, int max, int timeout_ms)
 {
 	asked_ms = timeout_ms;
 	return 0;

@@ -4,6 +4,7 @@ answered once, and the link to ComfyUI is not touched for it."""
 import json
 import os
 import signal
+import socket
 import subprocess
 import unittest
 
@@ -438,6 +439,23 @@ class Supervisor(Case):
         self.assertIn("may have taken the prompt", told["message"])
         self.start_daemon()
         self.assertEqual(self.rig.json("watch", told["prompt_id"])["status"], "completed")
+
+    def test_killed_before_it_hears_of_a_submit(self):
+        """Connected, and gone before it has said hello: whoever is there now is
+        asked, here ComfyUI itself."""
+        self.rig.start_sim()
+        self.rig.write("config/comfymux/comfymux.conf", "autostart = no\ncomfyui = %s\n" % self.rig.sim_url)
+        with socket.socket(socket.AF_UNIX) as dying:
+            dying.bind(self.rig.socket)
+            dying.listen()
+            path = self.rig.write("wf.json", sampler(steps=3))
+            submit = self.rig.start("comfymux", "submit", path, "--socket", self.rig.socket,
+                                    stdout=subprocess.PIPE)
+            self.addCleanup(submit.stdout.close)
+            dying.settimeout(rig.PATIENCE_S)
+            dying.accept()[0].close()
+        self.assertEqual(submit.wait(rig.PATIENCE_S), 0)
+        self.assertEqual(self.posts(), [submit.stdout.read().decode().strip()])
 
     def held(self):
         """Two runs that wait in a supervisor, which is killed; one ComfyUI has."""

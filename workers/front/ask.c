@@ -23,6 +23,7 @@ struct question {
 	bool answered;
 	bool sent, replied; /* to and by the supervisor, this time */
 	bool open;          /* one had the question and never replied */
+	bool gone; /* this time's went away before it had the question */
 };
 
 static void answered(struct question *q, int status)
@@ -113,6 +114,7 @@ static int ask_supervisor(struct question *q, int fd, enum op op,
 		(void)ev_run(q->loop, 0);
 	(void)client_free(c);
 	q->open = q->open || (q->sent && !q->replied);
+	q->gone = q->status < 0 && !q->sent && q->err->code == ERR_UNREACHABLE;
 	return q->status;
 }
 
@@ -214,7 +216,7 @@ static int ask_any(struct question *q, const struct cli *cli, enum op op,
 
 	*q->result = JSON_MISSING;
 	buf_reset(q->reply);
-	q->answered = q->sent = q->replied = false;
+	q->answered = q->sent = q->replied = q->gone = false;
 	q->loop = ev_default_loop(0);
 	if (!q->loop)
 		return error_set(err, ERR_SYSTEM,
@@ -277,8 +279,9 @@ int ask_submit(const struct cli *cli, struct span params, const char *prompt_id,
 		                q.open ? ASK_RESTART : ASK_AUTOSTART);
 		/* One that is stopping says that it took nothing now. */
 		bool told = r == 0 || (q.replied && err->code != ERR_BUSY);
+		bool again = q.open || q.gone || err->code == ERR_BUSY;
 
-		if (told || (!q.open && err->code != ERR_BUSY))
+		if (told || !again)
 			return r;
 		if (clock_ms() >= until)
 			return q.open ? left_open(&q, prompt_id) : -1;

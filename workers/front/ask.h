@@ -29,7 +29,8 @@ int ask(const struct cli *cli, enum op op, struct span params,
 /* ask() for a submit whose `params` name the prompt by `prompt_id`. When the
  * supervisor goes away before its reply nobody knows whether it has taken the
  * prompt: whoever is there within ASK_AGAIN_MS is asked again, which does no
- * harm. After that `err` says so, and `*result` has the prompt_id. */
+ * harm. After that `err` says so, and `*result` has the prompt_id. One that
+ * went away before it was asked has taken nothing, and the next is asked. */
 int ask_submit(const struct cli *cli, struct span params, const char *prompt_id,
                struct buf *reply, struct json *result, struct error *err);
 
