@@ -280,7 +280,7 @@ START_TEST(test_random_use)
 	struct frame *f;
 
 	srand(11);
-	for (int i = 0; i < 50000; i++) {
+	for (int i = 0; i < runner_times(50000); i++) {
 		int prompt = rand() % 8;
 
 		(void)snprintf(id, sizeof(id), "00000000-0000-4000-8000-%012d",

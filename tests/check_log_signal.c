@@ -39,7 +39,7 @@ END_TEST
 
 START_TEST(test_every_day)
 {
-	for (int64_t day = 0; day < DAYS; day++) {
+	for (int64_t day = 0; day < DAYS; day += DAYS / runner_times(DAYS)) {
 		compare(LOG_FORMAT_JSON, day * 86400000);
 		compare(LOG_FORMAT_JSON, day * 86400000 + 86399999);
 	}
