@@ -3,6 +3,7 @@ the prompt has put out before."""
 import os
 import shutil
 import subprocess
+import sys
 
 import rig
 from benchlib import HERE, Bench, Fan, row, settle
@@ -114,3 +115,5 @@ def run(quick=False, png=None):
             points[1][1] if n > 100 else None, 2 if n > 100 else None)
     if png and shutil.which("gnuplot"):
         plot(sessions, prompts, png)
+    elif png:
+        print("no plot: gnuplot is not installed", file=sys.stderr)
