@@ -25,7 +25,7 @@ enum error_code {
 	ERR_BUSY,        /* taken by another: lock, address, id */
 	ERR_REJECTED,    /* ComfyUI refused the workflow */
 	ERR_UNREACHABLE, /* ComfyUI or supervisor does not answer */
-	ERR_TIMEOUT,
+	ERR_TIMEOUT,     /* the time that was given is up */
 	ERR_CANCELLED,
 	ERR_LOST,     /* ComfyUI forgot the prompt */
 	ERR_PROTOCOL, /* the peer broke the protocol */

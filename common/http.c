@@ -119,6 +119,8 @@ static enum http_outcome classify(const struct http_call *c, CURLcode code)
 	                                        : HTTP_E_BROKEN;
 }
 
+/* A server that is late is one that cannot be reached: ERR_TIMEOUT is kept for
+ * the time that the user gave. */
 static void describe(struct http_call *c, CURLcode code)
 {
 	static const enum error_code codes[] = {
@@ -126,7 +128,7 @@ static void describe(struct http_call *c, CURLcode code)
 		[HTTP_E_CONNECT] = ERR_UNREACHABLE,
 		[HTTP_E_TLS] = ERR_UNREACHABLE,
 		[HTTP_E_BROKEN] = ERR_UNREACHABLE,
-		[HTTP_E_TIMEOUT] = ERR_TIMEOUT,
+		[HTTP_E_TIMEOUT] = ERR_UNREACHABLE,
 		[HTTP_E_TOO_LARGE] = ERR_LIMIT,
 		[HTTP_E_SINK] = ERR_CANCELLED,
 		[HTTP_E_INTERNAL] = ERR_INTERNAL,

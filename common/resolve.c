@@ -211,7 +211,7 @@ static void on_deadline(struct ev_loop *loop, ev_timer *timer, int revents)
 	void *user = q->user;
 
 	if (!q->answered)
-		(void)error_set(&error, ERR_TIMEOUT,
+		(void)error_set(&error, ERR_UNREACHABLE,
 		                "cannot resolve %s: no answer within %u ms",
 		                log_safe(q->host, strlen(q->host)),
 		                q->timeout_ms);
@@ -275,9 +275,7 @@ static void on_answer(void *user, int status, int timeouts,
 		return;
 	}
 	if (q->result.count == 0)
-		(void)error_set(&q->error,
-		                status == ARES_ETIMEOUT ? ERR_TIMEOUT
-		                                        : ERR_UNREACHABLE,
+		(void)error_set(&q->error, ERR_UNREACHABLE,
 		                "cannot resolve %s: %s",
 		                log_safe(q->host, strlen(q->host)),
 		                status == ARES_SUCCESS ? "it has no address"

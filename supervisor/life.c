@@ -238,14 +238,9 @@ bool life_event(struct supervisor *sv, struct prompt *p, enum prompt_event ev,
 void life_unreachable(struct supervisor *sv, const struct error *err)
 {
 	struct poster *po = &sv->poster;
-	struct error why = *err;
-	struct life_news news = {.err = &why};
+	struct life_news news = {.err = err};
 	struct list todo, *it, *next;
 	struct prompt *p;
-
-	/* To a submitter a timeout would be that of his own wait. */
-	if (why.code == ERR_TIMEOUT)
-		why.code = ERR_UNREACHABLE;
 
 	/* Each leaves the list, or is put back. */
 	list_init(&todo);

@@ -484,7 +484,7 @@ START_TEST(too_slow)
 
 	run(&req);
 	ck_assert_int_eq(got.reply.outcome, HTTP_E_TIMEOUT);
-	ck_assert_int_eq(got.reply.error.code, ERR_TIMEOUT);
+	ck_assert_int_eq(got.reply.error.code, ERR_UNREACHABLE);
 	ck_assert(got.reply.sent);
 	ck_assert_uint_eq(script_server_requests(server), 1);
 	ck_assert_ptr_nonnull(strstr(got.reply.error.text, "500 ms"));

@@ -89,7 +89,9 @@ static void on_submit_reply(void *user, const struct incoming *in,
 		return;
 	}
 	if (err && err->code == ERR_TIMEOUT && e->asks >= EXECUTE_ASKS_MAX) {
-		execute_finish(e, EXECUTE_ERROR, err);
+		bad = *err;
+		bad.code = ERR_UNREACHABLE; /* it is not his time that is up */
+		execute_finish(e, EXECUTE_ERROR, &bad);
 		return;
 	}
 	if (err) {

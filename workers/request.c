@@ -261,6 +261,11 @@ static void on_answer(void *user, const struct incoming *in,
 	c->ask_id = 0;
 	if (!err) {
 		command_ok(c, in->result.text);
+	} else if (!in && err->code == ERR_TIMEOUT) {
+		/* The user's own time has not run out. */
+		bad = *err;
+		bad.code = ERR_UNREACHABLE;
+		command_fail(c, &bad, SPAN_NULL);
 	} else if (in && err->code == ERR_NOT_FOUND && c->alone &&
 	           link_owns_rest(command_link(c))) {
 		/* The web page's, perhaps. */

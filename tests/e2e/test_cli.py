@@ -255,6 +255,20 @@ class Questions(CliCase):
         self.assertEqual(self.rig.run("status").returncode, 5)
         self.assertEqual(self.rig.run("reconnect").returncode, 5)
 
+    def test_comfyui_that_is_silent_is_not_reached(self):
+        """124 would say that the user's own time ran out."""
+        self.rig.write("config/comfymux/comfymux.conf", "request_timeout_ms = 500\n")
+        sim = self.rig.start_sim()
+        self.rig.write("long.json", sampler(steps=2000, step_ms=20))
+        prompt = self.rig.run("submit", "long.json", check=0, comfyui=True).stdout.strip()
+        sim.send_signal(signal.SIGSTOP)
+        for ask in (("watch", prompt), ("queue",), ("history",), ("cancel", prompt)):
+            done = self.rig.run(*ask, comfyui=True)
+            self.assertEqual((ask, done.returncode), (ask, 5), done.stderr)
+            self.assertIn("no whole reply within 500 ms", done.stderr)
+        sim.send_signal(signal.SIGCONT)
+        self.rig.run("cancel", prompt, check=0, comfyui=True)
+
     def test_watch_all(self):
         self.sim_and_daemon()
         self.rig.write("wf.json", sampler())

@@ -209,6 +209,8 @@ class Top(Base):
         t.keys(b"y")
         t.wait(re.compile("cancel %s: (interrupted|cancelled)" % first[:8]))
         self.assertEqual(self.cancels(), [second, first])
+        # The answer comes before the news.
+        t.wait(re.compile(first[:8] + " +failed .*cancelled"))
         t.keys(b"c")
         t.wait("over already")
 
