@@ -85,17 +85,41 @@ int frame_ring_grow(struct frame ***ringp, size_t *capp, size_t *headp,
 	return 0;
 }
 
+/* Most often there is one, and the same to hundreds of clients: send() spares
+ * the kernel the copying of a msghdr. */
+static ssize_t send_one(int sock, const struct frame *f, size_t sent)
+{
+	ssize_t r;
+
+	do
+		r = send(sock, f->data + sent, f->len - sent,
+		         MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (r < 0 && errno == EINTR);
+	return r < 0 ? -errno : r;
+}
+
+static ssize_t send_many(int sock, struct iovec *iov, size_t n)
+{
+	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = n};
+	ssize_t r;
+
+	do
+		r = sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (r < 0 && errno == EINTR);
+	return r < 0 ? -errno : r;
+}
+
 ssize_t frame_ring_send(int sock, struct frame *const *ring, size_t cap,
                         size_t head, size_t count, size_t sent)
 {
 	struct iovec iov[FRAME_BATCH_MAX];
-	struct msghdr msg = {.msg_iov = iov};
 	struct frame *f = ring[head];
 	size_t n = 0;
-	ssize_t r;
 
 	if (f->fd >= 0 && sent == 0)
 		return fd_send(sock, f->data, f->len, f->fd);
+	if (count == 1)
+		return send_one(sock, f, sent);
 	while (n < count && n < FRAME_BATCH_MAX) {
 		f = ring[(head + n) & (cap - 1)];
 		if (n > 0 && f->fd >= 0)
@@ -104,9 +128,5 @@ ssize_t frame_ring_send(int sock, struct frame *const *ring, size_t cap,
 		iov[n].iov_len = f->len - (n == 0 ? sent : 0);
 		n++;
 	}
-	msg.msg_iovlen = n;
-	do
-		r = sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-	while (r < 0 && errno == EINTR);
-	return r < 0 ? -errno : r;
+	return send_many(sock, iov, n);
 }

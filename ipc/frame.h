@@ -36,9 +36,9 @@ struct frame *frame_unref(struct frame *f);
  * on; the capacity is a power of two. 0 or -ENOMEM. */
 int frame_ring_grow(struct frame ***ringp, size_t *capp, size_t *headp,
                     size_t count);
-/* One sendmsg of as many of the ring's frames as go together, the first from
- * its byte `sent` on: a frame with a descriptor goes alone. There is at least
- * one frame. Bytes sent or a negative errno. */
+/* One system call for as many of the ring's frames as go together, the first
+ * from its byte `sent` on: a frame with a descriptor goes alone. There is at
+ * least one frame. Bytes sent or a negative errno. */
 ssize_t frame_ring_send(int sock, struct frame *const *ring, size_t cap,
                         size_t head, size_t count, size_t sent);
 

@@ -4,6 +4,7 @@
 #include "tests/bench/fan.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -143,6 +144,26 @@ void fan_init(struct fan *f, size_t count)
 		f->readers[i].fd = -1;
 }
 
+static void spread(size_t i, size_t count)
+{
+	cpu_set_t all, one;
+	size_t cpus, wanted;
+
+	if (sched_getaffinity(0, sizeof(all), &all))
+		fan_die("sched_getaffinity");
+	cpus = (size_t)CPU_COUNT(&all);
+	if (count <= cpus)
+		return;
+	wanted = i % cpus;
+	CPU_ZERO(&one);
+	for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		if (CPU_ISSET(cpu, &all) && wanted-- == 0)
+			CPU_SET(cpu, &one);
+	}
+	if (sched_setaffinity(0, sizeof(one), &one))
+		fan_die("sched_setaffinity");
+}
+
 void fan_start(struct fan *f, size_t i,
                void (*body)(struct fan_reader *r, size_t i, void *arg),
                void *arg)
@@ -160,6 +181,8 @@ void fan_start(struct fan *f, size_t i,
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(1);
+	if (f->spread)
+		spread(i, f->count);
 	body(&f->readers[i], i, arg);
 	_exit(0);
 }

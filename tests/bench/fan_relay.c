@@ -131,6 +131,7 @@ int fan_relay(int argc, char **argv)
 		fan_die("relay takes PORT N targeted|broadcast");
 	fan_init(&r.fan, (size_t)strtoul(argv[1], 0, 10));
 	r.broadcast = strcmp(argv[2], "broadcast") == 0;
+	r.fan.spread = r.broadcast;
 	r.buf = malloc(FAN_READ_BYTES + 1);
 	if (!r.buf)
 		fan_die("memory");

@@ -80,7 +80,8 @@ int fan_socket(int argc, char **argv)
 		fan_die("socket takes PATH N IDS_FILE|all");
 	fan_init(&f, (size_t)strtoul(argv[1], 0, 10));
 	a.path = argv[0];
-	if (strcmp(argv[2], "all") != 0)
+	f.spread = strcmp(argv[2], "all") == 0;
+	if (!f.spread)
 		read_ids(&a, argv[2], f.count);
 	for (size_t i = 0; i < f.count; i++)
 		fan_start(&f, i, body, &a);
