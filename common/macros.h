@@ -17,6 +17,18 @@
 #define container_of(ptr, type, member)                                        \
 	((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
+/* Built with a sanitizer that keeps books on memory. */
+#define SANITIZED 0
+#if defined(__SANITIZE_ADDRESS__)
+#undef SANITIZED
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(memory_sanitizer)
+#undef SANITIZED
+#define SANITIZED 1
+#endif
+#endif
+
 #define ATTR_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 #define ATTR_MUST_CHECK        __attribute__((warn_unused_result))
 #define ATTR_NORETURN          __attribute__((noreturn))

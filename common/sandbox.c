@@ -34,7 +34,7 @@ static const struct limit worker_limits[] = {
 	{RLIMIT_MEMLOCK, "RLIMIT_MEMLOCK", 0},
 	{RLIMIT_MSGQUEUE, "RLIMIT_MSGQUEUE", 0},
 	{RLIMIT_NPROC, "RLIMIT_NPROC", 0},
-#ifndef SANDBOX_SANITIZED /* whose shadow memory is address space */
+#if !SANITIZED /* whose shadow memory is address space */
 	{RLIMIT_AS, "RLIMIT_AS", SANDBOX_WORKER_AS_BYTES},
 #endif
 };
@@ -42,7 +42,7 @@ static const struct limit worker_limits[] = {
 static const struct limit resolving_limits[] = {
 	{RLIMIT_CORE, "RLIMIT_CORE", 0},
 	{RLIMIT_NOFILE, "RLIMIT_NOFILE", SANDBOX_WORKER_NOFILE},
-#ifndef SANDBOX_SANITIZED
+#if !SANITIZED
 	{RLIMIT_AS, "RLIMIT_AS", SANDBOX_WORKER_AS_BYTES},
 #endif
 };

@@ -5,21 +5,10 @@
 #ifndef COMMON_SANDBOX_IMPL_H
 #define COMMON_SANDBOX_IMPL_H
 
+#include "common/macros.h"
 #include "common/sandbox.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-#define SANDBOX_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(memory_sanitizer)
-#define SANDBOX_SANITIZED 1
-#endif
-#endif
-
-#ifdef SANDBOX_SANITIZED
-#define SANDBOX_FILTERS 0
-#else
-#define SANDBOX_FILTERS 1
-#endif
+#define SANDBOX_FILTERS (!SANITIZED)
 
 /* Each 0 or a negative errno. */
 int sandbox_filter_prepare(enum sandbox_profile profile);

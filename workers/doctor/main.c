@@ -2,7 +2,6 @@
  * main.c - comfymux-doctor: arguments, the order of the checks, how findings
  * are shown, and the status to exit with.
  */
-#include <locale.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -135,7 +134,6 @@ int main(int argc, char **argv)
 	                                  .json = &d.json};
 	int status;
 
-	(void)setlocale(LC_CTYPE, "");
 	(void)log_open("doctor", LOG_TO_STDERR, LOG_LEVEL_ERROR);
 	status = program_args(&args, argv, &src, flags, FLAGS_MAX);
 	if (status >= 0)

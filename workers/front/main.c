@@ -3,7 +3,6 @@
  */
 #include "workers/front/cli.h"
 
-#include <locale.h>
 #include <signal.h>
 
 /* clang-format off */
@@ -68,8 +67,6 @@ static const struct cli_command commands[] = {
 
 int main(int argc, char **argv)
 {
-	/* For the width of what is drawn; the rest is UTF-8 throughout. */
-	(void)setlocale(LC_CTYPE, "");
 	/* A reader that goes away is an error of write(), not our death. */
 	(void)signal(SIGPIPE, SIG_IGN);
 	return cli_main(commands, argc, argv);
