@@ -17,6 +17,7 @@ import rig  # noqa: E402
 from muxlib import Client  # noqa: E402
 
 FAN = os.path.join(rig.BIN, "release", "tests", "bench")
+ROUNDS = 3  # of baseline and product in turn; the median of each counts
 ROWS = []
 
 

@@ -10,9 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/bench/fan.h"
+
+#define PAUSE_MS 20
 
 struct started {
 	pid_t pid;
@@ -58,6 +61,7 @@ static void round_of(struct histogram *h, size_t n, char **argv)
 {
 	struct started *s = calloc(n, sizeof(*s));
 	struct pollfd *p = calloc(n, sizeof(*p));
+	const struct timespec pause = {.tv_nsec = PAUSE_MS * 1000000};
 	char c;
 
 	if (!s || !p)
@@ -81,6 +85,8 @@ static void round_of(struct histogram *h, size_t n, char **argv)
 	}
 	for (size_t i = 0; i < n; i++)
 		end_one(&s[i]);
+	/* What it leaves to do is not the next one's. */
+	(void)nanosleep(&pause, NULL);
 	free(s);
 	free(p);
 }

@@ -6,9 +6,8 @@ import json
 import os
 
 import rig
-from benchlib import Bench, Fan, median, quiet, row, settle
+from benchlib import ROUNDS, Bench, Fan, median, quiet, row, settle
 
-ROUNDS = 3  # of baseline and product in turn; the median of each counts
 RATE = 1000  # targeted events a second, all sessions together
 TARGETED = 2000  # events a round
 # Broadcast events a second, times readers: what two cores write and wake.
