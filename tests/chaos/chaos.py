@@ -30,7 +30,8 @@ import rig  # noqa: E402
 import schedule  # noqa: E402
 from judge import judge  # noqa: E402
 from load import FOREVER_MS, Book, Commands, Jobs, McpSession, Request, Slow, Subscriber, outcome_of  # noqa: E402,F401
-from world import FAULTS, World, below, connections, descriptors, memory_kb, stat_of  # noqa: E402
+from proclib import descriptors  # noqa: E402
+from world import FAULTS, World, below, connections, memory_kb, stat_of  # noqa: E402
 
 SANITIZED = "asan" in rig.BIN
 ANSWER_S = 150 * (3 if SANITIZED else 1)  # after healing, for whatever is open
@@ -173,7 +174,7 @@ class Run:
         if zombies:
             return "zombies %s" % zombies
         for pid in told:
-            sockets = [d for d in descriptors(pid) if d.startswith("socket:")]
+            sockets = [d for d in descriptors(pid).values() if d.startswith("socket:")]
             # Session and bus, and a pair of libcurl's own once it was used.
             if len(sockets) not in (2, 4) or connections(pid):
                 return "worker %d holds %s" % (pid, descriptors(pid))
@@ -186,7 +187,7 @@ class Run:
             tcp = connections(pid)  # kept alive for a while, and bounded
             if len(tcp) > CONNECTIONS_MAX:
                 self.world.wrong("pid %d holds %d connections" % (pid, len(tcp)))
-            found[pid] = (sorted(re.sub(r"\d+", "N", d) for d in descriptors(pid) if d not in tcp),
+            found[pid] = (sorted(re.sub(r"\d+", "N", d) for d in descriptors(pid).values() if d not in tcp),
                           memory_kb(pid))
         return found
 

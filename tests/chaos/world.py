@@ -14,6 +14,7 @@ import threading
 import time
 
 import rig
+from proclib import descriptors
 from proxy import Proxy
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -59,24 +60,13 @@ def below(pid):
     return found
 
 
-def descriptors(pid):
-    folder = "/proc/%d/fd" % pid
-    found = []
-    for fd in os.listdir(folder):
-        try:
-            found.append(os.readlink(os.path.join(folder, fd)))
-        except OSError:
-            pass
-    return found
-
-
 def connections(pid):
     """TCP connections that it holds."""
     inodes = set()
     with open("/proc/net/tcp") as f:
         for line in f.read().splitlines()[1:]:
             inodes.add("socket:[%s]" % line.split()[9])
-    return [d for d in descriptors(pid) if d in inodes]
+    return [d for d in descriptors(pid).values() if d in inodes]
 
 
 def catches(pid, sig):

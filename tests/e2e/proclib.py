@@ -29,6 +29,18 @@ def name_of(pid):
         return None
 
 
+def descriptors(pid):
+    """{number: what it is}; those that are closed meanwhile are left out."""
+    folder = "/proc/%d/fd" % pid
+    found = {}
+    for fd in os.listdir(folder):
+        try:
+            found[int(fd)] = os.readlink(os.path.join(folder, fd))
+        except FileNotFoundError:
+            pass
+    return found
+
+
 def descendants(pid):
     """All living processes below it, zombies left out."""
     parents = {}

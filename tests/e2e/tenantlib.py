@@ -64,13 +64,6 @@ def status_of(pid):
                 (line.rstrip("\n").split(":", 1) for line in f)}
 
 
-def fds_of(pid):
-    """{number: what it is} of a process."""
-    folder = "/proc/%d/fd" % pid
-    return {int(n): os.readlink(os.path.join(folder, n))
-            for n in os.listdir(folder)}
-
-
 def family_of(pid):
     """The process and all below it."""
     return [pid, *descendants(pid)]

@@ -7,6 +7,7 @@ import unittest
 import uuid
 
 from muxlib import PATIENCE, Case, posts
+from proclib import descriptors
 from simlib import sampler
 
 
@@ -179,11 +180,7 @@ class Early(Case):
         self.addCleanup(db.close)
         db.execute("BEGIN EXCLUSIVE")
         d.proc = d.launch()
-        fds = "/proc/%d/fd" % d.proc.pid
-
-        def waits():
-            return any(os.readlink(os.path.join(fds, fd)) == path for fd in os.listdir(fds))
-        d.until(waits, "the database to be opened")
+        d.until(lambda: path in descriptors(d.proc.pid).values(), "the database to be opened")
         d.proc.send_signal(signal.SIGUSR2)
         db.rollback()
         self.assertEqual(d.proc.wait(PATIENCE), 0, d.log())

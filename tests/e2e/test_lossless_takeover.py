@@ -11,7 +11,7 @@ import unittest
 import mcplib
 import rig
 from lossless import FAULTS, Case, sampler
-from proclib import is_running, parent_of, stat_of
+from proclib import descriptors, is_running, parent_of, stat_of
 from rig import wait_for
 
 # As many processes of the sanitizers would take minutes.
@@ -275,12 +275,14 @@ class Supervisor(Case):
                              preexec_fn=run_as(12001), stdout=-1)
         while b'"executing"' not in self.rig.read_line(run.stdout, "progress"):
             pass
+        self.rig.fault(fault="pause")
         self.assertEqual(self.session_of(run)["uid"], 12001)
         worker = self.worker_of(run)
         self.end_daemon()
         self.start_daemon(allow_users="*")
         self.assertEqual(self.worker_of(run), worker)
         self.assertEqual(self.session_of(run)["uid"], 12001)
+        self.rig.fault(fault="resume")
         out = run.stdout.read()
         run.stdout.close()
         self.assertEqual(run.wait(rig.PATIENCE_S), 0)
@@ -294,8 +296,7 @@ class Supervisor(Case):
         worker = self.worker_of(run)
 
         def sockets():
-            folder = "/proc/%d/fd" % run.pid
-            return sum(os.readlink(os.path.join(folder, fd)).startswith("socket:") for fd in os.listdir(folder))
+            return {name for name in descriptors(run.pid).values() if name.startswith("socket:")}
         before = sockets()
         os.kill(run.pid, signal.SIGSTOP)
         self.end_daemon()
@@ -303,8 +304,8 @@ class Supervisor(Case):
         daemon.send_signal(signal.SIGSTOP)
         try:
             os.kill(run.pid, signal.SIGCONT)
-            wait_for(lambda: sockets() < before, "the keeper to hear of the end")
-            wait_for(lambda: sockets() == before, "the keeper to ask the next one")
+            wait_for(lambda: len(sockets()) == len(before) and sockets() != before,
+                     "the keeper to hear of the end and to ask the next one")
             os.kill(worker, signal.SIGKILL)
             wait_for(lambda: not is_running(worker), "the worker's end")
             wait_for(lambda: stat_of(run.pid)[0] == "S", "the keeper to hear of it")
@@ -341,12 +342,14 @@ class Supervisor(Case):
         self.begin(max_outstanding=10)
         runs = [self.start(sampler(steps=100, seed=i)) for i in range(3)]
         wait_for(lambda: any(l.get("current_node_progress") for r in runs for l in r.lines), "one to run")
+        self.rig.fault(fault="pause")  # none is to end before its worker is replaced
         workers = [self.worker_of(r) for r in runs]
         self.assertEqual(self.end_daemon(signal.SIGTERM), 0)
         for worker in workers:
             self.assertFalse(is_running(worker))
         for run in runs:
             self.own_worker(run)
+        self.rig.fault(fault="resume")
         for run in runs:
             self.assertEqual(run.completed()["progress_method"], "polling")
         self.assertEqual(len(self.posts()), 3)
@@ -357,9 +360,11 @@ class Supervisor(Case):
         self.begin(max_outstanding=1, allow_users="*")
         runs = [self.start(sampler(steps=60, seed=i)) for i in range(3)]
         wait_for(lambda: self.rig.status()["prompts"]["queued"] == 2, "two to wait")
+        self.rig.fault(fault="pause")
         self.assertEqual(self.end_daemon(signal.SIGTERM), 0)
         for run in runs:
             self.own_worker(run)
+        self.rig.fault(fault="resume")
         self.start_daemon(max_outstanding=1)
         for run in runs:
             run.completed()
@@ -370,6 +375,7 @@ class Supervisor(Case):
         self.begin()
         runs = [self.start(sampler(steps=150, seed=i)) for i in range(3)]
         wait_for(lambda: any(l.get("current_node_progress") for r in runs for l in r.lines), "one to run")
+        self.rig.fault(fault="pause")
         before = {r.pid: self.session_of(r) for r in runs}
         self.assertEqual(self.end_daemon(signal.SIGUSR2), 0)
         for session in before.values():
@@ -382,6 +388,7 @@ class Supervisor(Case):
         self.assertEqual(self.rig.json("restart-workers"), {"workers": 3})
         for run in runs:
             self.successor_of(run, before[run.pid]["pid"])
+        self.rig.fault(fault="resume")
         for run in runs:
             self.assertEqual(run.completed()["progress_method"], "websocket")
         self.assertEqual(len(self.posts()), 3)
@@ -394,6 +401,7 @@ class Supervisor(Case):
         for run in runs:
             run.wait(lambda l: l["method"] == "polling", "polling")
         wait_for(lambda: len(self.posts()) == 2, "the POSTs")
+        self.rig.fault(fault="pause")
         own = [self.own_worker(run) for run in runs]
         marks = [r.mark() for r in runs]
         self.start_daemon()
@@ -401,6 +409,7 @@ class Supervisor(Case):
             self.gone(worker)
             forked = self.successor_of(run, worker)
             self.assertNotEqual(parent_of(forked), run.pid)
+        self.rig.fault(fault="resume")
         for run in runs:
             run.completed()
         self.assertEqual(len(self.posts()), 2)

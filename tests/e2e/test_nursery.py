@@ -15,7 +15,7 @@ import time
 import unittest
 
 import rig
-from proclib import descendants, is_running, name_of, parent_of
+from proclib import descendants, descriptors, is_running, name_of, parent_of
 from rig import wait_for
 from test_cli import sampler
 
@@ -196,19 +196,16 @@ class Forked(NurseryCase):
         second = self.start_run(steps=1)
         wait_for(lambda: len([s for s in self.sessions() if s["pid"] > 0]) == 2, "two sessions")
         for session in self.sessions():
-            folder = "/proc/%d/fd" % session["pid"]
-            held = sorted(os.readlink(os.path.join(folder, fd)) for fd in os.listdir(folder)
-                          if int(fd) > 2)
+            fds = descriptors(session["pid"])
+            held = sorted(name for fd, name in fds.items() if fd > 2)
             sockets = [h for h in held if h.startswith("socket:")]
             self.assertEqual(len(sockets), 2, held)
             self.assertTrue(all(h.startswith("anon_inode:") for h in held if h not in sockets), held)
-            for name in ("0", "1"):
-                self.assertEqual(os.readlink(os.path.join(folder, name)), "/dev/null")
+            self.assertEqual((fds[0], fds[1]), ("/dev/null", "/dev/null"))
             with open("/proc/%d/status" % session["pid"]) as f:
                 status = dict(line.split(":", 1) for line in f if ":" in line)
             self.assertEqual(int(status["SigBlk"], 16), 0)
-        zygote = "/proc/%d/fd" % self.zygote()
-        self.assertEqual(len([fd for fd in os.listdir(zygote) if int(fd) > 2]), 1)
+        self.assertEqual(len([fd for fd in descriptors(self.zygote()) if fd > 2]), 1)
         for run in (first, second):
             run.send_signal(signal.SIGINT)
             run.wait(rig.PATIENCE_S)

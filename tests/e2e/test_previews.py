@@ -10,6 +10,7 @@ import time
 
 import muxlib
 from muxlib import PATIENCE
+from proclib import descriptors
 from simlib import BINARY, sampler
 
 F_GET_SEALS, ALL_SEALS = 1034, 0x0F  # seal, shrink, grow, write
@@ -88,14 +89,7 @@ class PreviewCase(muxlib.Case):
 
     def files(self):
         """Preview files that the supervisor has open."""
-        folder = "/proc/%d/fd" % self.daemon_pid()
-        found = []
-        for n in os.listdir(folder):
-            try:
-                found.append(os.readlink(os.path.join(folder, n)))
-            except OSError:
-                pass
-        return sum("comfymux-preview" in f for f in found)
+        return sum("comfymux-preview" in name for name in descriptors(self.daemon_pid()).values())
 
     def daemon_pid(self):
         return self.client_of_state().hello["pid"]

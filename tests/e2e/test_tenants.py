@@ -18,8 +18,9 @@ import uuid
 
 import rig
 from muxlib import PATIENCE, Refusal, binary, push_fds
+from proclib import descriptors
 from simlib import sampler
-from tenantlib import ANN, BOB, TenantCase, family_of, fds_of, status_of
+from tenantlib import ANN, BOB, TenantCase, family_of, status_of
 
 PREFIX = "annsecretfile"
 TITLE = "annsecrettext"
@@ -576,15 +577,15 @@ print("tried %d got %d" % (tried, got))
         """Those of the table in ARCHITECTURE.md and no others."""
         self.mcp.tool("get_queue")
         worker = self.worker()
-        kinds = sorted(re.sub(r":?\[.*", "", what) for what in fds_of(worker).values())
+        kinds = sorted(re.sub(r":?\[.*", "", what) for what in descriptors(worker).values())
         allowed = {"/dev/null", "socket", "anon_inode", "pipe"}
         log = os.path.realpath(self.d.log_path)
         self.assertEqual([k for k in kinds if k not in allowed and k != log], [])
         # The session channel and the bus; HTTP only while a call runs.
-        self.assertEqual(kinds.count("socket"), 2, fds_of(worker))
+        self.assertEqual(kinds.count("socket"), 2, descriptors(worker))
         # None of them is the supervisor's: not its listener, store or link.
-        mine = {x for x in fds_of(self.d.proc.pid).values() if x.startswith(("socket", "/"))}
-        theirs = {x for x in fds_of(worker).values() if x.startswith(("socket", "/"))}
+        mine = {x for x in descriptors(self.d.proc.pid).values() if x.startswith(("socket", "/"))}
+        theirs = {x for x in descriptors(worker).values() if x.startswith(("socket", "/"))}
         self.assertEqual(mine & theirs - {"/dev/null", log}, set())
 
     def test_files_land_as_the_tenant(self):

@@ -10,6 +10,7 @@ import unittest
 
 import chanlib
 import rig
+from proclib import descriptors
 from rig import wait_for
 
 SEED = 18446744073709551615
@@ -407,12 +408,10 @@ class Process(WorkerCase):
         finally:
             os.close(stray)
         w.ask("queue", 1)
-        fds = {n: os.readlink("/proc/%d/fd/%s" % (w.pid, n))
-               for n in os.listdir("/proc/%d/fd" % w.pid)}
+        fds = descriptors(w.pid)
         self.assertFalse([t for t in fds.values() if "zero" in t], fds)
         self.assertEqual(len([t for t in fds.values() if t.startswith("socket:")]), 2, fds)
-        self.assertEqual(fds["0"], "/dev/null")
-        self.assertEqual(fds["1"], "/dev/null")
+        self.assertEqual((fds[0], fds[1]), ("/dev/null", "/dev/null"))
 
     def test_idle_does_nothing(self):
         self.rig.start_daemon()
@@ -427,8 +426,7 @@ class Process(WorkerCase):
             def connections():
                 with open("/proc/net/tcp") as f:
                     tcp = {"socket:[%s]" % line.split()[9] for line in f}
-                fds = "/proc/%d/fd" % w.pid
-                return sum(os.readlink(os.path.join(fds, n)) in tcp for n in os.listdir(fds))
+                return sum(name in tcp for name in descriptors(w.pid).values())
             wait_for(lambda: connections() == 0, "connections to be closed")
             time.sleep(0.5)
             before = switches()
