@@ -29,9 +29,9 @@ sys.path.insert(0, HERE)
 import rig  # noqa: E402
 import schedule  # noqa: E402
 from judge import judge  # noqa: E402
-from load import FOREVER_MS, Book, Commands, Jobs, McpSession, Request, Slow, Subscriber, outcome_of  # noqa: E402,F401
+from load import FOREVER_MS, Book, Commands, Jobs, McpSession, Request, Slow, Subscriber  # noqa: E402
 from proclib import descriptors  # noqa: E402
-from world import FAULTS, World, below, connections, memory_kb, stat_of  # noqa: E402
+from world import FAULTS, World, below, connections, memory_kb  # noqa: E402
 
 SANITIZED = "asan" in rig.BIN
 ANSWER_S = 150 * (3 if SANITIZED else 1)  # after healing, for whatever is open

@@ -5,14 +5,13 @@ one (it is their reaper when a parent dies) and ended by pid.
 import ctypes
 import heapq
 import itertools
-import json
 import os
-import random
 import signal
 import subprocess
 import threading
 import time
 
+import proclib
 import rig
 from proclib import descriptors
 from proxy import Proxy
@@ -452,10 +451,7 @@ class World:
         self.proxy.close()
         for pid, stat in sorted(below(os.getpid()).items()):
             if stat[1] != "Z":
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
+                proclib.end(pid)
         for process in self.spawned.values():
             process.wait()
             for stream in (process.stdin, process.stdout):

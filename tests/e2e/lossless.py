@@ -12,6 +12,7 @@ import threading
 import time
 import unittest
 
+import proclib
 import rig
 from proclib import is_running, parent_of
 from rig import wait_for
@@ -156,13 +157,8 @@ class Case(unittest.TestCase):
         """Workers outlive a killed supervisor and keeper only if something is
         wrong; they must not outlive the test."""
         for pid in self.seen:
-            try:
-                with open("/proc/%d/comm" % pid) as f:
-                    ours = f.read().strip() in ("comfymux-worker", "comfymux-zygote")
-            except OSError:
-                continue
-            if ours:
-                os.kill(pid, signal.SIGKILL)
+            if proclib.name_of(pid) in ("comfymux-worker", "comfymux-zygote"):
+                proclib.end(pid)
 
     # --- the parts ---
 

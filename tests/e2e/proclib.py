@@ -1,5 +1,6 @@
 """proclib.py - what /proc says of processes: whose they are, whether they live."""
 import os
+import signal
 
 
 def stat_of(pid):
@@ -19,6 +20,15 @@ def parent_of(pid):
 def is_running(pid):
     stat = stat_of(pid)
     return stat is not None and stat[0] != "Z"
+
+
+def end(pid):
+    """SIGKILL; False if it was gone before."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def name_of(pid):

@@ -16,6 +16,7 @@ import time
 import urllib.error
 import urllib.request
 
+from proclib import is_running
 from waiting import attempts
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -34,11 +35,7 @@ def wait_for(condition, what, patience=PATIENCE_S):
 
 def gone(pid):
     """Whether a process has ended; one that init has not reaped yet has."""
-    try:
-        with open("/proc/%d/stat" % pid) as f:
-            return f.read().rsplit(")", 1)[1].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
+    return not is_running(pid)
 
 
 def http(method, url, body=None, timeout=PATIENCE_S):

@@ -1,9 +1,8 @@
 """execute_batch and execute_chain, and their jobs in the other tools."""
 import json
-import os
-import signal
 import unittest
 
+import proclib
 import rig
 from rig import wait_for
 from test_jobs import TAKE
@@ -122,7 +121,7 @@ class Jobs(unittest.TestCase):
             wait_for(lambda: self.posts() >= count, "prompts")
             for s in self.rig.sessions():
                 if s["pid"]:
-                    os.kill(s["pid"], signal.SIGKILL)
+                    proclib.end(s["pid"])
         result = t.client.answer(call)["result"]
         out = result["structuredContent"]
         self.assertEqual((out["status"], out["completed"]), ("completed", 8))

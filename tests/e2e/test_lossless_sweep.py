@@ -9,7 +9,6 @@ import ctypes
 import errno
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading

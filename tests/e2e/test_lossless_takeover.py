@@ -9,6 +9,7 @@ import subprocess
 import unittest
 
 import mcplib
+import proclib
 import rig
 from lossless import FAULTS, Case, sampler
 from proclib import descriptors, is_running, parent_of, stat_of
@@ -511,7 +512,7 @@ class Supervisor(Case):
             wait_for(lambda: len(self.facts("end")) > round, "another end")
             for session in self.sessions()[round % 2::2]:
                 if session["pid"] > 0:
-                    os.kill(session["pid"], signal.SIGKILL)
+                    proclib.end(session["pid"])
             self.end_daemon()
             self.start_daemon(max_outstanding=2)
         for run in runs:

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import chanlib
 import mcplib
+import proclib
 import rig
 from mcplib import MODERN, Client, modern
 from proclib import children_of, is_running
@@ -697,11 +698,8 @@ class Succession(McpCase):
             # Not for ever: on a slow machine none would get anything done.
             while len(kills) < 40 and not stop.wait(rng.random() * 0.15):
                 for pid in client.workers():
-                    try:
-                        os.kill(pid, signal.SIGKILL)
+                    if proclib.end(pid):
                         kills.append(pid)
-                    except ProcessLookupError:
-                        pass
         thread = threading.Thread(target=killer)
         thread.start()
         try:

@@ -14,6 +14,7 @@ import threading
 import time
 import unittest
 
+import proclib
 import rig
 from proclib import descendants, descriptors, is_running, name_of, parent_of
 from rig import wait_for
@@ -117,7 +118,7 @@ class NurseryCase(unittest.TestCase):
         wrong; they must not outlive the test."""
         for pid in self.seen:
             if name_of(pid) in ("comfymux-worker", "comfymux-zygote"):
-                os.kill(pid, signal.SIGKILL)
+                proclib.end(pid)
 
     def keeper(self):
         k = Keeper(self.rig.socket)

@@ -14,6 +14,7 @@ try:
 except ImportError:
     yaml = None
 
+import proclib
 import rig
 from mcplib import Client
 from rig import wait_for
@@ -172,10 +173,7 @@ class Service(unittest.TestCase):
     def end_all(self):
         self.run_init("stop")
         for pid in self.pids():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except OSError:
-                pass
+            proclib.end(pid)
 
     def run_init(self, verb, *args, check=None):
         done = subprocess.run([self.init, verb, *args], env=self.rig.env, cwd="/",

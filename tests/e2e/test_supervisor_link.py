@@ -1,14 +1,12 @@
 """The supervisor and a ComfyUI that is slow, gone, restarted, deaf, old, or
 shared with others; and the supervisor killed at the worst moments."""
 
-import json
-import socket
 import threading
 import time
 import unittest
 import uuid
 
-from muxlib import Case, Client, binary, http_requests, posts
+from muxlib import Case, Client, http_requests, posts
 from simlib import sampler
 
 

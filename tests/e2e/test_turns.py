@@ -4,7 +4,6 @@ order in which comfysim executed. Needs root to pose as several users."""
 import json
 import os
 import unittest
-import uuid
 
 from muxlib import Case, posts
 from simlib import sampler
