@@ -75,7 +75,7 @@ class Hostile:
 
     def connect(self):
         s = socket.socket(socket.AF_UNIX)
-        s.settimeout(20)
+        s.settimeout(60)
         s.connect(self.path)
         s.setblocking(False)
         self.count["connections"] += 1
@@ -137,7 +137,7 @@ class Hostile:
 def answers(path):
     """Whether a fresh client is served."""
     s = socket.socket(socket.AF_UNIX)
-    s.settimeout(20)
+    s.settimeout(60)
     try:
         s.connect(path)
         s.sendall(b'{"op":"hello","id":1}\n')

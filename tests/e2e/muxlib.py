@@ -23,7 +23,7 @@ from simlib import Sim
 from waiting import attempts
 
 SERVICE_UID = 12999  # whom a shared supervisor started as root becomes
-PATIENCE = 20.0  # seconds before a test gives up on anything
+PATIENCE = 60.0  # seconds before a test gives up on anything; a bound for broken runs
 
 
 def binary(name="comfymuxd"):

@@ -26,7 +26,7 @@ import time
 
 from waiting import attempts
 
-TIMEOUT = 10.0  # seconds before a test gives up on anything
+TIMEOUT = 60.0  # seconds before a test gives up on anything; a bound for broken runs
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))

@@ -208,9 +208,11 @@ class Blame(Case):
     def test_run_command(self):
         """The same in the words of the command line."""
         self.begin()
-        run = self.start(sampler(steps=10000)).executing()
+        run = self.start(sampler(steps=10000))
+        worker = 0
         for _ in range(2):
-            worker = self.worker_of(run)
+            worker = self.successor_of(run, worker)
+            run.steps(run.mark())  # told by this one: it has the request
             os.kill(worker, signal.SIGABRT)
             self.gone(worker)
         self.assertEqual(run.process.wait(rig.PATIENCE_S), 1)

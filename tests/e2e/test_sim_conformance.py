@@ -720,7 +720,7 @@ class SimTest(unittest.TestCase):
 class OptionsTest(unittest.TestCase):
     def run_sim(self, *args):
         return subprocess.run([simlib.binary_path(), *args],
-                              capture_output=True, text=True, timeout=10)
+                              capture_output=True, text=True, timeout=simlib.TIMEOUT)
 
     def assert_usage(self, what, *args):
         r = self.run_sim(*args)
@@ -768,7 +768,7 @@ class OptionsTest(unittest.TestCase):
             ws.wait_type("progress")
             sim.proc.send_signal(sig)
             ws.wait_end()
-            self.assertEqual(sim.proc.wait(10), 0)
+            self.assertEqual(sim.proc.wait(simlib.TIMEOUT), 0)
             self.assertEqual(ws.of_type("close"), [])
             ws.drop()
             sim.stop()
