@@ -1277,18 +1277,67 @@ START_TEST(quick_calls_are_finished_at_the_end)
 }
 END_TEST
 
+/* A call that waits for its prompt: what it tells has the end looked at, by the
+ * clock that is faked. */
+static struct tool_call *a_wait(void)
+{
+	struct tool_call *c;
+
+	(void)say(CALL("9", "slow", ""));
+	c = slow;
+	tool_progress(c, 0.1, "it waits", true);
+	return c;
+}
+
+static void look_at_the_end(struct tool_call *wait)
+{
+	tool_progress(wait, 0.1, "it waits", true);
+	ev_run(loop, EVRUN_NOWAIT);
+}
+
 START_TEST(patience_at_the_end_has_an_end)
 {
+	struct tool_call *wait;
+	uint64_t line;
+
 	clock_fake(1000000);
 	legacy_session();
-	(void)say(CALL("1", "slow", ""));
+	wait = a_wait();
+	line = say(CALL("1", "slow", ""));
 	mcp_session_end(session);
-	ev_run(loop, EVRUN_NOWAIT);
+	clock_fake(1000000 + MCP_END_MS - 1);
+	look_at_the_end(wait);
 	ck_assert(!ended);
 	clock_fake(1000000 + MCP_END_MS);
-	while (!ended)
-		ev_run(loop, EVRUN_ONCE);
-	ck_assert_uint_eq(cancels, 1);
+	look_at_the_end(wait);
+	ck_assert(ended);
+	ck_assert_uint_eq(cancels, 2);
+	ck_assert_uint_eq(stops, 0);
+	matches(answer_to(line), "~'id':1,'error'", "refused");
+}
+END_TEST
+
+START_TEST(patience_at_the_end_starts_anew_with_each_answer)
+{
+	uint64_t line;
+	struct tool_call *first, *wait;
+
+	clock_fake(1000000);
+	legacy_session();
+	wait = a_wait();
+	(void)say(CALL("1", "slow", ""));
+	first = slow;
+	line = say(CALL("2", "slow", ""));
+	mcp_session_end(session);
+	clock_fake(1000000 + MCP_END_MS - 1);
+	done_text(first, "{}");
+	clock_fake(1000000 + 2 * MCP_END_MS - 2);
+	look_at_the_end(wait);
+	ck_assert(!ended);
+	done_text(slow, "{}");
+	matches(answer_to(line), "~'id':2,'result'", "finished");
+	ev_run(loop, EVRUN_NOWAIT);
+	ck_assert(ended);
 }
 END_TEST
 
@@ -1348,6 +1397,7 @@ static Suite *mcp_session_suite(void)
 	tcase_add_test(t, waits_are_dropped_at_the_end);
 	tcase_add_test(t, quick_calls_are_finished_at_the_end);
 	tcase_add_test(t, patience_at_the_end_has_an_end);
+	tcase_add_test(t, patience_at_the_end_starts_anew_with_each_answer);
 	return s;
 }
 

@@ -39,7 +39,7 @@ struct mcp_method {
 	void (*drop)(struct mcp_request *r, bool stop);
 	/* An output was refused and would be taken now. May be NULL. */
 	void (*room)(struct mcp_request *r);
-	/* Stdin has ended. NULL: it is given MCP_END_MS. */
+	/* Stdin has ended. NULL: it is given MCP_END_MS, unless it waits. */
 	void (*end)(struct mcp_request *r);
 };
 

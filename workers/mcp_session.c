@@ -80,6 +80,8 @@ static void request_free(struct mcp_request *r)
 	free(r);
 	l->open--;
 	line_check(s, l);
+	if (s->ending)
+		s->end_ms = clock_ms() + MCP_END_MS;
 	mcp_check_ended(s);
 }
 
@@ -363,6 +365,26 @@ static bool something_quick(struct mcp_session *s)
 	return false;
 }
 
+/* Whoever wrote a line into a pipe waits for what comes of it. */
+static void refuse_quick(struct mcp_session *s)
+{
+	struct list *it, *next;
+
+	list_for_each_safe (it, next, &s->requests) {
+		struct mcp_request *r =
+			list_entry(it, struct mcp_request, node);
+
+		if (r->waiting)
+			continue;
+		if (r->started && r->method->drop)
+			r->method->drop(r, false);
+		mcp_refuse(r, RPC_INTERNAL_ERROR, SPAN_NULL,
+		           "No answer within %d s of the end of stdin; keep it "
+		           "open to wait for longer",
+		           MCP_END_MS / 1000);
+	}
+}
+
 static void on_last(struct ev_loop *loop, ev_timer *w, int revents)
 {
 	struct mcp_session *s = container_of(w, struct mcp_session, last);
@@ -374,6 +396,7 @@ static void on_last(struct ev_loop *loop, ev_timer *w, int revents)
 		return;
 	}
 	s->ending = false;
+	refuse_quick(s);
 	drop_all(s);
 	s->io->ended(s->user);
 }

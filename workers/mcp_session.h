@@ -19,7 +19,10 @@ struct mcp_session;
  * an error: it would only be kept for somebody who doesn't look. */
 #define MCP_UNREAD_MAX   (64u << 20)
 #define MCP_SMALL_RESULT (64u << 10) /* never replaced */
-#define MCP_END_MS       300 /* to finish what is quick when stdin has ended */
+/* Stdin has ended: for what doesn't wait for a prompt to be answered, since
+ * then or since the last answer. Clients that want to wait less send SIGTERM.
+ */
+#define MCP_END_MS 5000
 #define MCP_BUS_MS                                                             \
 	6000 /* for the keeper to find a supervisor, or start                  \
 	        one, before the first submission */

@@ -96,11 +96,8 @@ static void worker_end(struct worker *w)
 	w->draining = true;
 	if (w->kind && w->kind->on_end)
 		w->kind->on_end(w->state);
-	worker_leave_if_done(w);
-	if (w->left)
-		return;
-	ev_timer_set(&w->drain, WORKER_DRAIN_MS / 1000.0, 0.);
-	ev_timer_start(w->loop, &w->drain);
+	if (!w->held)
+		worker_drain(w);
 }
 
 /* The keeper may be anybody, and with the service's rights the prompts that its

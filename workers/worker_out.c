@@ -190,6 +190,15 @@ void worker_leave_if_done(struct worker *w)
 		worker_leave(w, 0);
 }
 
+void worker_drain(struct worker *w)
+{
+	worker_leave_if_done(w);
+	if (w->left)
+		return;
+	ev_timer_set(&w->drain, WORKER_DRAIN_MS / 1000.0, 0.);
+	ev_timer_start(w->loop, &w->drain);
+}
+
 void worker_hold(struct worker *w)
 {
 	w->held = true;
@@ -198,7 +207,7 @@ void worker_hold(struct worker *w)
 void worker_release(struct worker *w)
 {
 	w->held = false;
-	worker_leave_if_done(w);
+	worker_drain(w);
 }
 
 static void on_writable(struct ev_loop *loop, ev_io *io, int revents)

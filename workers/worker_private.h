@@ -70,5 +70,7 @@ int worker_send(struct worker *w, enum channel_type type, uint64_t line,
 void worker_want_room(struct worker *w);
 /* After END: nothing more to say, and all of it said. */
 void worker_leave_if_done(struct worker *w);
+/* Nothing is to come any more: leaves when it is all out, or too late. */
+void worker_drain(struct worker *w);
 
 #endif

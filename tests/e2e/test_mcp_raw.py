@@ -228,6 +228,26 @@ class Ends(McpCase):
         self.assertEqual([m["id"] for m in got], [1, 2])
         self.assertFalse(got[1]["result"]["isError"], got)
 
+    def test_a_comfyui_that_takes_its_time_after_the_end(self):
+        """While it loads a model it answers late, and now and then never: whoever wrote into a pipe is
+        told the one or the other."""
+        self.sim_and_daemon()
+        for ms, told in ((1500, "result"), (60000, "error")):
+            with self.subTest(ms):
+                self.slow_after_the_end(ms, told)
+
+    def slow_after_the_end(self, ms, told):
+        self.rig.fault(fault="clear")
+        self.rig.fault(fault="delay", path="/system_stats", ms=ms)
+        got, status, _ = self.piped(
+            b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}\n'
+            b'{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"get_system_resources"}}',
+            "--socket", self.rig.socket)
+        self.assertEqual((status, [m["id"] for m in got]), (0, [1, 2]))
+        self.assertIn(told, got[1])
+        if told == "error":
+            self.assertIn("end of stdin", got[1]["error"]["message"])
+
     def test_nothing_is_started_for_nobody(self):
         """Clients start a server only to see whether it is there."""
         client = self.client()

@@ -40,11 +40,11 @@
 #define CROWD_MAX   (KEEPER_REQUESTS_MAX / 2)
 #define CROWD_MS    50
 #define CROWD_LINES 8 /* read after such a moment */
-/* After the end of stdin: for the worker's next answer (it leaves by itself
- * after MCP_END_MS, unless it is stuck), ... */
-#define LAST_ANSWER_MS  1500
-#define LAST_ANSWERS_MS 5000 /* ... for all of them, ... */
-#define FLUSH_MS        5000 /* ... for a client that doesn't read them. */
+/* After the end of stdin: for the worker's next answer (after MCP_END_MS it
+ * says that there is none, unless it is stuck), ... */
+#define LAST_ANSWER_MS 6000
+#define LEAVE_MS       1500 /* ... for its end when all is answered, ... */
+#define FLUSH_MS       5000 /* ... for a client that doesn't read. */
 
 struct mcp {
 	const struct cli *cli;
@@ -58,7 +58,6 @@ struct mcp {
 	ev_timer crowd; /* the moment */
 	unsigned crowd_lines;
 	ev_timer last; /* deadline, once stdin has ended */
-	ev_tstamp last_until;
 	bool in_over, worker_over, done;
 	int status;
 };
@@ -182,19 +181,19 @@ static void on_output(void *user, uint64_t number, struct span bytes)
 	tell(m, bytes);
 }
 
-/* While it answers there may be more that is ready; what waits for a prompt
- * isn't. */
+/* As long as it answers there may be more. */
 static void put_off_end(struct mcp *m)
 {
-	ev_tstamp left = m->last_until - ev_now(m->loop);
+	int ms = LEAVE_MS;
 
-	if (!m->in_over || m->worker_over)
+	if (!m->in_over)
 		return;
+	if (m->worker_over)
+		ms = FLUSH_MS;
+	else if (keeper_pending(m->keeper) > 0)
+		ms = LAST_ANSWER_MS;
 	ev_timer_stop(m->loop, &m->last);
-	ev_timer_set(&m->last,
-	             left < LAST_ANSWER_MS / 1000.0 ? left
-	                                            : LAST_ANSWER_MS / 1000.0,
-	             0.);
+	ev_timer_set(&m->last, ms / 1000.0, 0.);
 	ev_timer_start(m->loop, &m->last);
 }
 
@@ -332,7 +331,6 @@ static void on_end_of_input(struct mcp *m)
 	m->worker_over = !m->keeper;
 	if (m->keeper)
 		keeper_end(m->keeper);
-	m->last_until = ev_now(m->loop) + LAST_ANSWERS_MS / 1000.0;
 	put_off_end(m);
 	finish_if_through(m);
 }
