@@ -358,6 +358,32 @@ class Chain(JobCase):
         self.assertEqual([r["status"] for r in results], ["completed"] * 3)
         self.assertEqual(len(self.executed()), 3)
 
+    def test_crashes_its_worker_twice(self):
+        """Each step is told of all the same: which one it was, and that those behind it never began."""
+        self.sim_and_daemon()
+        self.chain({"workflow": json.loads(make(steps=3))},
+                   {"workflow": json.loads(make(steps=10000, step_ms=20))},
+                   {"workflow": TAKE, "inputFrom": {"step": 0}, "outputTo": "image"})
+        chain = self.spawn("chain", "c.json", "--json")
+        wait_for(lambda: len(self.facts("post")) == 2, "the second step")
+        lines, pid = [], 0
+        for _ in range(2):
+            before = pid
+            pid = wait_for(lambda: (s := self.session("chain")) and s["pid"] != before and s["pid"], "a worker")
+            # The first may be of the one before; that there is a second means that this one has the request.
+            for _ in range(2):
+                while True:
+                    lines.append(json.loads(chain.stdout.readline()))
+                    if any(r["index"] == 1 for r in lines[-1].get("running", ())):
+                        break
+            os.kill(pid, signal.SIGSEGV)
+        lines += map(json.loads, self.end(chain, 6)[0].splitlines())
+        results = [r for r in lines if r["event"] == "result"]
+        self.assertEqual([r["status"] for r in results], ["completed", "failed", "failed"])
+        self.assertIn("crashed the worker twice", results[1]["error"]["message"])
+        self.assertEqual([r["error"]["type"] for r in results[1:]], ["internal", "cancelled"])
+        self.assertEqual((lines[-1]["event"], lines[-1]["failed"]), ("done", 2))
+
 
 class Examples(JobCase):
     """Those of README, as they are."""

@@ -9,6 +9,7 @@
 
 #include "common/cleanup.h"
 #include "common/fdutil.h"
+#include "common/job_result.h"
 #include "common/log.h"
 #include "common/workflow.h"
 #include "ipc/message.h"
@@ -89,23 +90,56 @@ static void on_output(struct job *j, void *what, struct json line)
 	job_view_news(&j->view, (size_t)index, line);
 }
 
+static void step_failed(struct chain_run *c, size_t index,
+                        const struct error *err)
+{
+	cleanup_buf struct buf text = BUF_INIT(8 * ERROR_TEXT_MAX);
+	struct job_result r = {.index = index,
+	                       .end = err->code == ERR_CANCELLED ? JOB_CANCELLED
+	                                                         : JOB_FAILED,
+	                       .progress = JSON_MISSING,
+	                       .node_errors = JSON_MISSING,
+	                       .error = err};
+
+	job_result_json(&r, &text);
+	c->seen[index] = true;
+	job_view_ended(&c->job.view, index, span_make(text.data, text.len));
+}
+
+/* Nobody will tell of the steps that are left: the first of them failed of what
+ * ended the request, those behind it never began. */
+static void broke_off(struct chain_run *c, const struct error *why)
+{
+	struct error behind = ERROR_NULL;
+
+	(void)error_set(&behind, ERR_CANCELLED,
+	                "not started: the chain broke off");
+	for (size_t i = 0; i < c->job.view.count; i++) {
+		if (c->seen[i])
+			continue;
+		step_failed(c, i, why);
+		why = &behind;
+	}
+}
+
 static void on_answer(struct job *j, void *what, bool ok, struct json body)
 {
 	struct chain_run *c = what;
 	cleanup_free char *type = NULL, *message = NULL;
+	struct error err = ERROR_NULL;
 	struct json_iter it;
 	struct json result;
 
+	c->answered = true;
 	if (!ok) {
 		type = json_string_dup(json_get(body, "type"), 256);
 		message = json_string_dup(json_get(body, "message"),
 		                          ERROR_TEXT_MAX);
-		job_view_note(&j->view, "%s", message ? message : "no answer");
-		job_end(j, cli_exit_of_type(type ? type : "internal"));
-		return;
+		(void)error_set(&err, error_code_from_name(type ? type : ""),
+		                "%s", message ? message : "no answer");
+		broke_off(c, &err);
 	}
-	c->answered = true;
-	/* Those whose end was left out while we were behind. */
+	/* Those whose end was left out while we were behind; none if !ok. */
 	json_iter_init(&it, json_get(body, "results"));
 	while (json_iter_next(&it, NULL, &result))
 		step_ended(c, result);
