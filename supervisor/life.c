@@ -177,6 +177,9 @@ static void follow_up(struct supervisor *sv, struct prompt *p,
 {
 	if (p->fsm.state == PROMPT_SUBMITTED && from != PROMPT_SUBMITTED)
 		positions_enter(sv, p);
+	if (p->fsm.state == PROMPT_SUBMITTED ||
+	    p->fsm.state == PROMPT_EXECUTING)
+		reconcile_heard(&sv->reconcile, p);
 	if (prompt_fsm_outstanding(&p->fsm))
 		polling_watch(sv);
 }

@@ -247,19 +247,23 @@ static void note(struct prompt_fsm *f, enum prompt_event ev, bool link_up)
 	}
 }
 
-static enum prompt_end why_absent(const struct prompt_fsm *f)
+/* What runs can't be taken out of the queue. */
+static enum prompt_end why_absent(const struct prompt_fsm *f,
+                                  enum prompt_state from)
 {
 	if (f->cancelled)
 		return PROMPT_END_CANCELLED;
-	return f->seen ? PROMPT_END_DELETED : PROMPT_END_LOST;
+	return f->seen && from != PROMPT_EXECUTING ? PROMPT_END_DELETED
+	                                           : PROMPT_END_LOST;
 }
 
 unsigned prompt_fsm_event(struct prompt_fsm *f, enum prompt_event ev,
                           bool link_up)
 {
 	const struct transition *t;
+	enum prompt_state from = f->state;
 
-	if (f->state == PROMPT_ENDED)
+	if (from == PROMPT_ENDED)
 		return 0;
 	/* A prompt that waits has nothing to miss. */
 	if (ev == PROMPT_EV_GAP && f->state == PROMPT_ACCEPTED)
@@ -276,7 +280,7 @@ unsigned prompt_fsm_event(struct prompt_fsm *f, enum prompt_event ev,
 	if (t->actions & PROMPT_DO_END) {
 		f->why = (enum prompt_end)t->why;
 		if (ev == PROMPT_EV_ABSENT && f->why == PROMPT_END_LOST)
-			f->why = why_absent(f);
+			f->why = why_absent(f, from);
 	}
 	return t->actions;
 }

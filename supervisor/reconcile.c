@@ -206,6 +206,12 @@ void reconcile_ask(struct reconcile *r, struct prompt *p)
 		finish(r, clock_ms());
 }
 
+void reconcile_heard(struct reconcile *r, struct prompt *p)
+{
+	p->round_seen = r->round;
+	p->outdated = p->asking || !list_empty(&p->ask);
+}
+
 /* Tells of one place in the queue. */
 static void tell_place(struct reconcile *r, const struct comfy_queue_item *item,
                        bool running, int64_t ahead)
@@ -214,7 +220,7 @@ static void tell_place(struct reconcile *r, const struct comfy_queue_item *item,
 
 	if (!p)
 		return;
-	p->round_seen = r->round;
+	reconcile_heard(r, p);
 	p->answer_seen = r->answers;
 	r->ours_seen++;
 	if (running)
@@ -377,9 +383,13 @@ void reconcile_history_answer(struct reconcile *r, struct prompt *p,
 		r->h->on_unreachable(r->user, &h->r.error);
 	}
 	if (p) {
-		p->asking = false;
+		bool outdated = p->outdated;
+
+		p->asking = p->outdated = false;
 		if (h->r.outcome == COMFY_OK && json_is(h->entry, JSON_OBJECT))
 			r->h->on_history(r->user, p, h->entry);
+		else if (h->r.outcome == COMFY_OK && outdated)
+			reconcile_soon(r, 0, now_ms);
 		else if (h->r.outcome == COMFY_OK)
 			r->h->on_absent(r->user, p, was_deleted(r, p));
 	}

@@ -81,6 +81,9 @@ void reconcile_start(struct reconcile *r);
 void reconcile_look(struct reconcile *r);
 /* Asks history for one prompt: its end was seen, but the stream had a gap. */
 void reconcile_ask(struct reconcile *r, struct prompt *p);
+/* ComfyUI has it, an event or the answer to its POST says: what was asked
+ * before can't tell that it is gone. */
+void reconcile_heard(struct reconcile *r, struct prompt *p);
 /* A round within `delay_ms`. */
 void reconcile_soon(struct reconcile *r, int64_t delay_ms, int64_t now_ms);
 /* Rounds every `interval_ms` from now on; 0 ends it. */

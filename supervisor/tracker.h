@@ -75,6 +75,7 @@ struct prompt {
 	bool cancel_took;   /* one has stopped it */
 	bool told;          /* besides its submitter others know of it */
 	bool asking;        /* a GET /history is under way */
+	bool outdated;      /* ... or wanted, and it was heard of since */
 	bool finished;      /* that event was told */
 	uint64_t
 		answer_seen; /* the last of /queue that had it, see reconcile */

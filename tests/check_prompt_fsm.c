@@ -99,7 +99,7 @@ static const struct row rows[] = {
 	{X, GAP | OVER, EV(ABSENT), E, END, WHY(EVENTS)},
 	{X, GAP | OVER | SEEN, EV(ABSENT), E, END, WHY(EVENTS)},
 	{X, 0, EV(ABSENT), E, END, WHY(LOST)},
-	{X, SEEN, EV(ABSENT), E, END, WHY(DELETED)},
+	{X, SEEN, EV(ABSENT), E, END, WHY(LOST)},
 	{X, 0, EV(PENDING), X, NOTHING, 0},
 	{X, 0, EV(RUNNING), X, NOTHING, 0},
 	{X, 0, EV(TAKEN), X, REPLY, 0},

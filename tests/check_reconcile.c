@@ -403,6 +403,57 @@ START_TEST(test_ended_meanwhile)
 }
 END_TEST
 
+/* A POST that was not answered is taken in after all, while it is looked up:
+ * the answers are older than that. */
+START_TEST(test_heard_of_meanwhile)
+{
+	struct prompt *p = tracker_add(&t, id_of(1), 1000);
+
+	event(p, PROMPT_EV_POST);
+	event(p, PROMPT_EV_UNANSWERED);
+	reconcile_start(&r);
+	if (_i == 0) {
+		reconcile_heard(&r, p);
+		queue_is("");
+		ck_assert_str_eq(told(), "Q");
+		ck_assert_int_eq(r.due_ms, -1);
+		return;
+	}
+	queue_is("");
+	ck_assert_str_eq(told(), "Q H1");
+	reconcile_heard(&r, p);
+	history_has(1, _i == 2);
+	if (_i == 2) {
+		ck_assert_str_eq(told(), "e1");
+		return;
+	}
+	ck_assert_str_eq(told(), "");
+	/* Another round judges it. */
+	ck_assert_int_eq(tick(), 0);
+	queue_is("");
+	history_has(1, false);
+	ck_assert_str_eq(told(), "Q H1 a1");
+}
+END_TEST
+
+/* As above, one that was not asked after yet. */
+START_TEST(test_heard_of_while_waiting_to_be_asked)
+{
+	for (int i = 0; i < 5; i++)
+		submitted(i);
+	reconcile_start(&r);
+	queue_is("");
+	reconcile_heard(&r, find(4));
+	(void)told();
+	for (int i = 0; i < 5; i++)
+		history_has(i, i < 4);
+	ck_assert_str_eq(told(), "e0 H4 e1 e2 e3");
+	ck_assert_int_eq(tick(), 0);
+	queue_is("r4");
+	ck_assert_str_eq(told(), "Q r4");
+}
+END_TEST
+
 /* One that waits to be asked after, when it ends by an event. */
 START_TEST(test_ended_while_waiting_to_be_asked)
 {
@@ -700,6 +751,8 @@ static Suite *reconcile_suite(void)
 	tcase_add_test(c, test_posted_since_is_not_judged);
 	tcase_add_test(c, test_a_post_under_way_is_not_judged);
 	tcase_add_test(c, test_checking_is_looked_up);
+	tcase_add_loop_test(c, test_heard_of_meanwhile, 0, 3);
+	tcase_add_test(c, test_heard_of_while_waiting_to_be_asked);
 	tcase_add_test(c, test_ended_meanwhile);
 	tcase_add_test(c, test_ended_while_waiting_to_be_asked);
 	tcase_add_test(c, test_marked);
