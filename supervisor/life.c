@@ -114,6 +114,18 @@ static void tell_submitted(struct supervisor *sv, struct prompt *p)
 	tell_event(sv, p, EVENT_SUBMITTED, SPAN(data));
 }
 
+/* To those who watch everything, and have heard of it. */
+static void tell_forgotten(struct supervisor *sv, struct prompt *p,
+                           const struct error *why)
+{
+	if (p->log.seq == 0)
+		return;
+	(void)progress_fail(p->progress, error_code_name(why->code), why->text,
+	                    NULL);
+	tell_event(sv, p, EVENT_FINISHED, SPAN_NULL);
+	p->finished = true;
+}
+
 static void forget(struct supervisor *sv, struct prompt *p,
                    const struct life_news *news, struct span extra)
 {
@@ -130,6 +142,7 @@ static void forget(struct supervisor *sv, struct prompt *p,
 		peer_refuse(w->peer, wait_id(w), why, extra);
 		wait_free(w);
 	}
+	tell_forgotten(sv, p, why);
 	life_answer_cancels(p, "dequeued");
 	if (store_forget(sv->store, p->row, &err) < 0) {
 		sv->counters.store_errors++;

@@ -507,6 +507,8 @@ class Slow(Looper):
         if message["event"] != "snapshot" and message["seq"] <= before:
             self.problems.append("%s: seq %d after %d: %r" % (self.name, message["seq"], before, message))
         seqs[message["prompt_id"]] = max(before, message["seq"])
+        if message["event"] == "finished":
+            del seqs[message["prompt_id"]]  # refused; or nothing follows, which Subscriber sees to
 
 
 class Subscriber(Looper):

@@ -53,6 +53,29 @@ class Away(Case):
         for p in c.ask("history")["prompts"]:
             self.completed(p)
 
+    def test_refused_after_others_had_heard_of_it(self):
+        """Who watches everything hears of its end, and of its new beginning
+        under the same id."""
+        sim = self.sim()
+        sim.stop()
+        d = self.daemon(sim.url, connected=False)
+        watcher, c = d.client(), d.client()
+        watcher.ask("subscribe")
+        c.ask("submit", workflow=sampler(), hold=True)
+        prompt = str(uuid.uuid4())
+        self.assertEqual(c.refused("submit", workflow=sampler(seed=2), prompt_id=prompt)["type"], "unreachable")
+        end = watcher.finished(prompt)
+        self.assertEqual((end["status"], end["error"]["type"]), ("failed", "unreachable"))
+        heard = len(watcher.events)
+        self.sim(port=sim.port)
+        d.wait_link("connected")
+        c.ask("submit", workflow=sampler(seed=2), prompt_id=prompt)
+        self.completed(watcher.wait(lambda e: e["event"] == "finished" and e["prompt_id"] == prompt,
+                                    "its end", start=heard)["progress"])
+        seqs = [e["seq"] for e in watcher.events[heard:] if e.get("prompt_id") == prompt]
+        self.assertEqual((seqs[0], seqs), (min(seqs), sorted(seqs)))
+        self.assertLessEqual(seqs[0], 1)
+
     def test_refused_while_another_is_looked_up_in_vain(self):
         """ComfyUI takes connections but doesn't answer: unreachable, and no
         timeout, which would be that of the submitter's own wait."""
