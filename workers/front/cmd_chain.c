@@ -93,7 +93,7 @@ static void on_output(struct job *j, void *what, struct json line)
 static void step_failed(struct chain_run *c, size_t index,
                         const struct error *err)
 {
-	cleanup_buf struct buf text = BUF_INIT(8 * ERROR_TEXT_MAX);
+	cleanup_buf struct buf text = BUF_INIT((size_t)8 * ERROR_TEXT_MAX);
 	struct job_result r = {.index = index,
 	                       .end = err->code == ERR_CANCELLED ? JOB_CANCELLED
 	                                                         : JOB_FAILED,
