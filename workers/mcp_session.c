@@ -124,10 +124,15 @@ void mcp_answer_buf(struct mcp_request *r, const struct buf *b)
 		           "The result could not be put together");
 }
 
-void mcp_drop(struct mcp_request *r, bool stop)
+static void abandon(struct mcp_request *r, bool stop)
 {
 	if (r->started && r->method->drop)
 		r->method->drop(r, stop);
+}
+
+void mcp_drop(struct mcp_request *r, bool stop)
+{
+	abandon(r, stop);
 	request_free(r);
 }
 
@@ -376,8 +381,7 @@ static void refuse_quick(struct mcp_session *s)
 
 		if (r->waiting)
 			continue;
-		if (r->started && r->method->drop)
-			r->method->drop(r, false);
+		abandon(r, false);
 		mcp_refuse(r, RPC_INTERNAL_ERROR, SPAN_NULL,
 		           "No answer within %d s of the end of stdin; keep it "
 		           "open to wait for longer",

@@ -135,25 +135,22 @@ static void on_item_answer(struct job *j, void *what, bool ok, struct json body)
 {
 	struct batch_item *it = what;
 	struct batch_run *b = it->batch;
-	cleanup_free char *type = NULL, *message = NULL;
+	cleanup_free char *type = NULL;
 	struct error err = ERROR_NULL;
 	struct job_result r = {.progress = body, .node_errors = JSON_MISSING};
 
 	if (ok && item_again(it, body))
 		return;
 	r.node_errors = json_get(body, "node_errors");
-	type = json_string_dup(
-		json_get(ok ? json_get(body, "error") : body, "type"), 256);
 	if (ok) {
+		type = json_string_dup(
+			json_get(json_get(body, "error"), "type"), 256);
 		r.end = json_string_eq(json_get(body, "status"), "completed")
 		                ? JOB_COMPLETED
 		        : type && strcmp(type, "cancelled") == 0 ? JOB_CANCELLED
 		                                                 : JOB_FAILED;
 	} else {
-		message = json_string_dup(json_get(body, "message"),
-		                          ERROR_TEXT_MAX);
-		(void)error_set(&err, error_code_from_name(type ? type : ""),
-		                "%s", message ? message : "no answer");
+		job_refusal(body, &err);
 		r.end = err.code == ERR_CANCELLED ? JOB_CANCELLED : JOB_FAILED;
 		r.error = &err;
 		r.progress = json_get(body, "progress");

@@ -125,18 +125,13 @@ static void broke_off(struct chain_run *c, const struct error *why)
 static void on_answer(struct job *j, void *what, bool ok, struct json body)
 {
 	struct chain_run *c = what;
-	cleanup_free char *type = NULL, *message = NULL;
 	struct error err = ERROR_NULL;
 	struct json_iter it;
 	struct json result;
 
 	c->answered = true;
 	if (!ok) {
-		type = json_string_dup(json_get(body, "type"), 256);
-		message = json_string_dup(json_get(body, "message"),
-		                          ERROR_TEXT_MAX);
-		(void)error_set(&err, error_code_from_name(type ? type : ""),
-		                "%s", message ? message : "no answer");
+		job_refusal(body, &err);
 		broke_off(c, &err);
 	}
 	/* Those whose end was left out while we were behind; none if !ok. */

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 
+#include "common/cleanup.h"
 #include "common/log.h"
 #include "ipc/client.h"
 #include "workers/front/autostart.h"
@@ -180,4 +181,14 @@ int job_ask(struct job *j, struct span request, const char *path, void *what,
 	list_append(&j->asks, &r->node);
 	j->ask_count++;
 	return 0;
+}
+
+void job_refusal(struct json body, struct error *err)
+{
+	cleanup_free char *type = json_string_dup(json_get(body, "type"), 256);
+	cleanup_free char *message =
+		json_string_dup(json_get(body, "message"), ERROR_TEXT_MAX);
+
+	(void)error_set(err, error_code_from_name(type ? type : ""), "%s",
+	                message ? message : "no answer");
 }

@@ -54,4 +54,7 @@ void job_close(struct job *j);
 int job_ask(struct job *j, struct span request, const char *path, void *what,
             const struct job_waiter *w, struct error *err);
 
+/* What the `body` of an answer that is not ok says. */
+void job_refusal(struct json body, struct error *err);
+
 #endif
