@@ -305,7 +305,8 @@ class Previews(PreviewCase):
             before = self.counters()["previews"]
             mute.request("preview_ack")
             self.d.until(lambda n=before: self.counters()["previews"] > n, "a preview")
-        self.assertLessEqual(self.files(), UNREAD_MAX + 1)
+        # Those, the latest, and for a moment the one that takes its place.
+        self.assertLessEqual(self.files(), UNREAD_MAX + 2)
         # Still served, once it reads: those, and the latest.
         mute.wait(lambda e: len(mute.images) > UNREAD_MAX, "previews")
         c.ask("cancel", prompt_id=running)
