@@ -18,6 +18,7 @@ def parent_of(pid):
 
 
 def is_running(pid):
+    """One that has ended isn't, whether or not somebody has reaped it."""
     stat = stat_of(pid)
     return stat is not None and stat[0] != "Z"
 

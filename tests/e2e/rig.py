@@ -16,7 +16,6 @@ import time
 import urllib.error
 import urllib.request
 
-from proclib import is_running
 from waiting import attempts
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -31,11 +30,6 @@ def wait_for(condition, what, patience=PATIENCE_S):
         if value:
             return value
     raise AssertionError("waited in vain for " + what)
-
-
-def gone(pid):
-    """Whether a process has ended; one that init has not reaped yet has."""
-    return not is_running(pid)
 
 
 def http(method, url, body=None, timeout=PATIENCE_S):

@@ -12,6 +12,7 @@ import threading
 import unittest
 
 import rig
+from proclib import is_running
 from rig import wait_for
 
 SEED = "18446744073709551615"
@@ -581,7 +582,7 @@ class WorkerDies(CliCase):
         worker = self.rig.status()["sessions"][0]["pid"]
         run.kill()
         run.wait()
-        wait_for(lambda: rig.gone(worker), "the worker to leave")
+        wait_for(lambda: not is_running(worker), "the worker to leave")
         prompt = self.rig.json("history")["prompts"][0]["prompt_id"]
         self.assertEqual(self.rig.json("watch", prompt)["status"], "completed")
 

@@ -15,6 +15,7 @@ import unittest
 import muxlib
 import rig
 from muxlib import PATIENCE, Client, Daemon
+from proclib import is_running
 from simlib import sampler
 from tenantlib import (ANN, BOB, EVE, SERVICE, TenantCase, as_user, connect_as,
                        family_of, status_of)
@@ -136,7 +137,7 @@ class ServiceUser(TenantCase):
             self.assertEqual((hello["uid"], hello["operator"]), (ANN, False))
         finally:
             os.kill(parent, signal.SIGTERM)
-            d.until(lambda: rig.gone(parent), "the parent's end")
+            d.until(lambda: not is_running(parent), "the parent's end")
 
     def test_named_user(self):
         """With the groups that the user database gives him."""

@@ -17,6 +17,7 @@ except ImportError:
 import proclib
 import rig
 from mcplib import Client
+from proclib import is_running
 from rig import wait_for
 from test_cli import sampler
 
@@ -216,7 +217,7 @@ class Service(unittest.TestCase):
             self.assertEqual(int(f.read().rsplit(")", 1)[1].split()[1]), guardian)
         self.assertEqual(self.rig.status()["pid"], daemon)
         self.run_init("stop", check=0)
-        self.assertTrue(rig.gone(guardian) and rig.gone(daemon))
+        self.assertFalse(is_running(guardian) or is_running(daemon))
         self.assertFalse(os.path.exists(self.pidfile))
         self.assertFalse(self.rig.can_connect())
         self.run_init("status", check=3)
@@ -254,17 +255,17 @@ class Service(unittest.TestCase):
         self.assertEqual(self.pids(), [guardian, second])
         self.run_init("status", check=0)
         self.run_init("stop", check=0)
-        self.assertTrue(rig.gone(guardian) and rig.gone(second))
+        self.assertFalse(is_running(guardian) or is_running(second))
 
     def test_the_parent_dies(self):
         self.run_init("start", check=0)
         guardian, daemon = self.pids()
         os.kill(guardian, signal.SIGKILL)
-        wait_for(lambda: rig.gone(guardian), "the parent's end")
+        wait_for(lambda: not is_running(guardian), "the parent's end")
         self.assertTrue(self.rig.can_connect())
         self.assertIn("restart it", self.run_init("status", check=0).stdout)
         self.run_init("restart", check=0)
-        self.assertTrue(rig.gone(daemon))
+        self.assertFalse(is_running(daemon))
         self.assertEqual(len(self.pids()), 2)
         self.run_init("status", check=0)
 
@@ -335,7 +336,7 @@ class Service(unittest.TestCase):
         wait_for(lambda: self.rig.status()["prompts"]["active"] == 1, "the prompt to run")
         pids = self.pids()
         self.run_init("stop", check=0)
-        self.assertTrue(all(rig.gone(pid) for pid in pids + [worker]))
+        self.assertFalse(any(map(is_running, pids + [worker])))
         self.assertEqual(client.answer(running)["result"]["structuredContent"]["status"], "completed")
         self.assertIsNone(client.process.poll())
 
@@ -351,7 +352,7 @@ class Service(unittest.TestCase):
         wait_for(lambda: self.works(client) == "websocket", "events after the upgrade")
         old = client.worker()
         self.run_init("restart-workers", check=0)
-        wait_for(lambda: rig.gone(old), "the old worker's end")
+        wait_for(lambda: not is_running(old), "the old worker's end")
         self.assertEqual(self.works(client), "websocket")
         self.assertNotEqual(client.worker(), old)
         self.assertNotIn("(deleted)", os.readlink("/proc/%d/exe" % client.worker()))

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import time
 import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
@@ -47,14 +46,6 @@ class RunLimited(Scratch):
         self.assertEqual(
             run(limited, "10", "sh", "-c", "kill -SEGV $$").returncode, 139)
 
-    def gone(self, pid):
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            if not os.path.exists(f"/proc/{pid}"):
-                return True
-            time.sleep(0.01)
-        return False
-
     def test_daemons_do_not_survive(self):
         pidfile = os.path.join(self.dir, "pid")
         daemon = self.script("daemon", f"""
@@ -65,14 +56,12 @@ class RunLimited(Scratch):
         self.assertEqual(done.returncode, 0)
         self.assertIn("left running", done.stdout)
         with open(pidfile, encoding="ascii") as f:
-            self.assertTrue(self.gone(int(f.read())))
+            self.assertFalse(os.path.exists(f"/proc/{f.read().strip()}"))
 
     def test_time_limit(self):
-        start = time.monotonic()
-        done = run(os.path.join(SCRIPTS, "run-limited"), "0.2", "sleep", "50")
+        done = run(os.path.join(SCRIPTS, "run-limited"), "0.2", "sleep", "1000")
         self.assertEqual(done.returncode, 124)
         self.assertIn("killed", done.stdout)
-        self.assertLess(time.monotonic() - start, 40)
 
 
 class RunChecks(Scratch):
