@@ -330,9 +330,11 @@ class Submit(Case):
 
     def test_queue_positions_are_told(self):
         sim, d = self.pair()
+        sim.fault("pause")  # none ends before the last is there
         c = d.client()
         ids = [c.ask("submit", workflow=sampler(seed=i, steps=2),
                      subscribe=True)["prompt_id"] for i in range(4)]
+        sim.fault("resume")
         self.completed(c.finished(ids[-1]))
         told = [e["progress"]["queue_position"] for e in c.events
                 if e.get("prompt_id") == ids[3] and
