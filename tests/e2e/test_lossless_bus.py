@@ -125,7 +125,7 @@ class Crowd(Case):
     """Two hundred sessions at once."""
 
     def sample(self, path, seconds):
-        """Requests within each half second."""
+        """Requests within each half second or so."""
         counts, until = [], time.monotonic() + seconds
         last, began = self.asked(path), time.monotonic()
         while time.monotonic() < until:
@@ -152,10 +152,11 @@ class Crowd(Case):
         interval = max(1.5, SESSIONS * PER_SESSION_S)
         counts, took = self.sample("GET /queue", 1.5 * interval)
         rate = sum(counts) / took / (SESSIONS / interval)
-        # By the formula, within its jitter and the edges of the window.
-        self.assertGreater(rate, 0.7, counts)
+        # By the formula, within its jitter and the edges of the window; less on
+        # a machine that doesn't get round to it, and then some more at once.
+        self.assertGreater(rate, 0.5, counts)
         self.assertLess(rate, 1.3, counts)
-        self.assertLess(max(counts), 0.5 * 3 * SESSIONS / interval, counts)
+        self.assertLess(max(counts), SESSIONS / 4, counts)
         self.assertEqual(self.asked("GET /history"), 0)
         self.start_daemon(max_outstanding=SESSIONS)
         wait_for(lambda: len([s for s in self.sessions() if s["pid"] and s["in_flight"]]) == SESSIONS,

@@ -982,16 +982,20 @@ class FaultTest(SimTest):
             self.assertEqual(self.sim.get(path).status, 200)
             return time.monotonic() - t
 
+        def is_quick(path, ms):
+            """Whatever else the machine does, not every reply takes so long."""
+            self.sim.wait_until(lambda s: took(path) < ms / 1e3)
+
         self.sim.fault("delay", ms=150, path="/history", count=1)
-        self.assertLess(took("/queue"), 0.15)
+        is_quick("/queue", 150)
         self.assertGreaterEqual(took("/history/x"), 0.15)
-        self.assertLess(took("/history"), 0.15)
+        is_quick("/history", 150)
         # Without a count it lasts until it is cleared.
         self.sim.fault("delay", ms=60)
         self.assertGreaterEqual(took("/queue"), 0.06)
         self.assertGreaterEqual(took("/api/queue"), 0.06)
         self.sim.fault("clear")
-        self.assertLess(took("/queue"), 0.06)
+        is_quick("/queue", 60)
 
     def test_other_requests_are_served_during_a_delay(self):
         import threading

@@ -428,22 +428,22 @@ class Process(WorkerCase):
                     tcp = {"socket:[%s]" % line.split()[9] for line in f}
                 return sum(name in tcp for name in descriptors(w.pid).values())
             wait_for(lambda: connections() == 0, "connections to be closed")
-            time.sleep(0.5)
-            before = switches()
-            time.sleep(2)
-            self.assertEqual(switches(), before)
+
+            def is_idle():
+                before = switches()
+                time.sleep(2)
+                return switches() == before
+            wait_for(is_idle, "two seconds without a wake-up")
 
     def test_ends(self):
         w = self.worker()
         w.send("end")
         self.assertEqual(w.reap(), 0)
         w = self.worker()
-        w.request("run", 1, workflow=sampler(steps=100))
+        w.request("run", 1, workflow=sampler(steps=100000))
         w.wait("output", 1)
-        start = time.monotonic()
         w.sock.close()
         self.assertEqual(w.reap(), 0)
-        self.assertLess(time.monotonic() - start, 5)
         w = self.worker()
         w.kill(signal.SIGTERM)
         self.assertEqual(w.reap(), 0)
