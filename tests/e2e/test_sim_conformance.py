@@ -1146,6 +1146,22 @@ class FaultTest(SimTest):
         self.sim.fault("resume")
         ws.wait_count(n + 2, lambda e: e.type == "progress")
 
+    def test_pause_after_some_steps(self):
+        ws = self.ws("c")
+        self.sim.fault("pause", steps=2)
+        id_ = self.sim.post(sampler(steps=5), client_id="c").json()["prompt_id"]
+        for told in (2, 4):
+            ws.wait_count(told, lambda e: e.type == "progress")
+            self.sim.get("/prompt")
+            time.sleep(0.05)
+            self.assertEqual(len(ws.of_type("progress")), told)
+            self.assertEqual(len(self.sim.get_json("/queue")["queue_running"]), 1)
+            self.sim.fault("pause", steps=2)
+        self.sim.fault("resume")
+        ws.wait(is_end)
+        self.sim.wait_history(id_)
+        self.assertEqual(len(ws.of_type("progress")), 5)
+
     def test_send(self):
         a, b = self.ws("a"), self.ws("b")
         self.sim.fault("send", client_id="a", text="plain \u00e9")
@@ -1165,6 +1181,7 @@ class FaultTest(SimTest):
                      b'{"fault": "status", "code": 1000}',
                      b'{"fault": "refuse", "ms": "soon"}',
                      b'{"fault": "deaf", "after_ms": 86400001}',
+                     b'{"fault": "pause", "steps": -1}',
                      b'{"fault": "huge", "bytes": 268435457}'):
             r = self.sim.http("POST", "/sim/fault", body)
             self.assertEqual(r.status, 400, body)

@@ -52,10 +52,12 @@ void sim_exec_deinit(struct sim_exec *x)
 void sim_exec_forget(struct sim_exec *x)
 {
 	bool paused = x->paused;
+	int64_t pause_after = x->pause_after;
 
 	sim_exec_deinit(x);
 	sim_exec_init(x, x->sim);
 	x->paused = paused;
+	x->pause_after = pause_after;
 }
 
 void sim_exec_wake(struct sim_exec *x)
@@ -73,8 +75,21 @@ static void next_turn(struct sim_exec *x)
 void sim_exec_pause(struct sim_exec *x, bool paused)
 {
 	x->paused = paused;
+	x->pause_after = 0;
 	if (!paused)
 		next_turn(x);
+}
+
+void sim_exec_pause_after(struct sim_exec *x, int64_t steps)
+{
+	sim_exec_pause(x, false);
+	x->pause_after = steps;
+}
+
+void sim_exec_count_step(struct sim_exec *x)
+{
+	if (x->pause_after > 0 && --x->pause_after == 0)
+		sim_exec_pause(x, true);
 }
 
 bool sim_exec_take_interrupt(struct sim_exec *x)

@@ -9,6 +9,7 @@
 #define TESTS_SIM_EXEC_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "common/buf.h"
 #include "tests/sim/sim_graph.h"
@@ -37,6 +38,7 @@ struct sim_exec {
 	bool interrupt;
 	bool success, interrupted;
 	bool paused;
+	int64_t pause_after; /* steps told; 0: no pause is to come */
 };
 
 void sim_exec_init(struct sim_exec *x, struct sim *sim);
@@ -46,6 +48,10 @@ void sim_exec_wake(struct sim_exec *x);
 /* Drops the running prompt without a word and empties the cache. */
 void sim_exec_forget(struct sim_exec *x);
 void sim_exec_pause(struct sim_exec *x, bool paused);
+/* It goes on, and pauses when `steps` (> 0) more have been told. */
+void sim_exec_pause_after(struct sim_exec *x, int64_t steps);
+/* A step was told. */
+void sim_exec_count_step(struct sim_exec *x);
 /* True and cleared if an interrupt was waiting. */
 bool sim_exec_take_interrupt(struct sim_exec *x);
 

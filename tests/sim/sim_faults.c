@@ -385,7 +385,14 @@ static int order_silent(struct sim_faults *f, struct json order,
 static int order_pause(struct sim_faults *f, struct json order, size_t *matched,
                        struct error *err)
 {
-	sim_exec_pause(&f->sim->exec, true);
+	int64_t steps;
+
+	if (get_int(order, "steps", 0, INT64_MAX, &steps, err))
+		return -1;
+	if (steps > 0)
+		sim_exec_pause_after(&f->sim->exec, steps);
+	else
+		sim_exec_pause(&f->sim->exec, true);
 	return 0;
 }
 

@@ -157,6 +157,7 @@ bool sim_run_progress(struct sim_run *r, double value, double max,
 	n->value = value;
 	n->max = max;
 	n->value_int = n->max_int = !(flags & SIM_PROGRESS_FLOATS);
+	sim_exec_count_step(x);
 	sim_event_progress_state(x, n);
 	if (preview && metadata)
 		sim_event_preview_metadata(x, n, preview, mime);
