@@ -236,6 +236,15 @@ class Rig:
         assert not refused, refused
 
 
+def closed_port(port=0):
+    """A socket that keeps a port from everybody (but a simulator that is told
+    to listen there), and refuses whoever connects."""
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind(("127.0.0.1", port))
+    return s
+
+
 def free_port():
     s = socket.socket()
     s.bind(("127.0.0.1", 0))

@@ -42,6 +42,16 @@ class JobCase(unittest.TestCase):
         self.stderr = done.stderr
         return self.results
 
+    def pause(self, **when):
+        """ComfyUI goes on until so much more has happened, and no further."""
+        self.rig.fault(fault="pause", **when)
+
+    def resume(self):
+        self.rig.fault(fault="resume")
+
+    def begun(self, count):
+        wait_for(lambda: len(self.facts("start")) == count, "the beginning of prompt %d" % count)
+
     def facts(self, name):
         return [f for f in self.rig.journal() if f["fact"] == name]
 
@@ -62,6 +72,10 @@ class JobCase(unittest.TestCase):
 
     def session(self, kind):
         return next((s for s in self.rig.sessions() if s["kind"] == kind and s["pid"]), None)
+
+    def worker_after(self, kind, killed):
+        """The pid of the session's worker, once it isn't that one."""
+        return wait_for(lambda: (s := self.session(kind)) and s["pid"] != killed and s["pid"], "a worker")
 
 
 class Batch(JobCase):
@@ -153,7 +167,9 @@ class Batch(JobCase):
         self.assertEqual(len(self.executed()), 2)
 
     def test_all_unreachable(self):
-        self.rig.sim_url = "http://127.0.0.1:%d" % rig.free_port()
+        closed = rig.closed_port()
+        self.addCleanup(closed.close)
+        self.rig.sim_url = "http://127.0.0.1:%d" % closed.getsockname()[1]
         self.rig.write("w.json", make())
         self.lines("batch", "w.json", "w.json", check=5, comfyui=True)
         self.assertEqual({r["error"]["type"] for r in self.results}, {"unreachable"})
@@ -162,7 +178,7 @@ class Batch(JobCase):
         self.sim_and_daemon()
         self.rig.write("w.json", make())
         self.rig.write("long.json", make(steps=1000, step_ms=100))
-        results = self.lines("batch", "w.json", "long.json", "--timeout", "1", check=6)
+        results = self.lines("batch", "w.json", "long.json", "--timeout", "5", check=6)
         self.assertEqual(results[1]["error"]["type"], "timeout")
         self.rig.run("cancel", results[1]["prompt_id"], check=0)
 
@@ -183,22 +199,38 @@ class Batch(JobCase):
     def test_lost_ones_are_submitted_again(self):
         self.sim_and_daemon()
         self.rig.write("w.json", make(steps=20, step_ms=50))
+        self.pause(steps=5)
         batch = self.spawn("batch", "w.json", "--sweep", "3.seed=1..2", "--json")
         wait_for(lambda: len(self.facts("post")) == 2, "two prompts")
+        self.begun(1)
         self.rig.fault(fault="restart", down_ms=200)
+        wait_for(self.forgot, "ComfyUI to be back")
+        self.resume()
         out, err = self.end(batch, 0)
         results = [r for r in map(json.loads, out.splitlines()) if r["event"] == "result"]
         self.assertEqual([r["status"] for r in results], ["completed"] * 2)
         self.assertEqual([r["resubmits"] for r in results], [1, 1])
         self.assertEqual(err.count("submitting it again"), 2)
 
+    def forgot(self):
+        try:
+            return self.facts("forgot")
+        except OSError:
+            return None
+
     def test_worker_killed_in_the_middle(self):
         self.sim_and_daemon()
         self.rig.write("w.json", make(steps=6, step_ms=25))
+        self.pause(starts=2)
         batch = self.spawn("batch", "w.json", "--sweep", "3.seed=1..12", "--json")
+        killed = None
         for count in (2, 6):
-            wait_for(lambda: len(self.facts("post")) >= count, "prompts")
-            os.kill(self.session("batch")["pid"], signal.SIGKILL)
+            self.begun(count)
+            killed = self.worker_after("batch", killed)
+            os.kill(killed, signal.SIGKILL)
+            self.pause(starts=4)
+        self.begun(10)
+        self.resume()
         out, err = self.end(batch, 0)
         self.assertEqual(len(self.executed()), 12)
 
@@ -348,11 +380,14 @@ class Chain(JobCase):
         self.chain({"workflow": slow},
                    {"workflow": take, "inputFrom": {"step": 0}, "outputTo": "image"},
                    {"workflow": take, "inputFrom": {"step": 1, "outputNode": "9"}, "outputTo": "image"})
+        self.pause(starts=1)
         chain = self.spawn("chain", "c.json", "--json")
+        worker = self.worker_after("chain", None)
         for count in (1, 2, 3):
-            wait_for(lambda: len(self.facts("post")) == count, "step %d" % count)
-            os.kill(self.session("chain")["pid"], signal.SIGKILL)
-            wait_for(lambda: self.session("chain"), "a successor")
+            self.begun(count)
+            os.kill(worker, signal.SIGKILL)
+            worker = self.worker_after("chain", worker)
+            self.pause(starts=1)
         out, err = self.end(chain, 0)
         results = [r for r in map(json.loads, out.splitlines()) if r["event"] == "result"]
         self.assertEqual([r["status"] for r in results], ["completed"] * 3)
@@ -370,12 +405,12 @@ class Chain(JobCase):
         for _ in range(2):
             before = pid
             pid = wait_for(lambda: (s := self.session("chain")) and s["pid"] != before and s["pid"], "a worker")
-            # The first may be of the one before; that there is a second means that this one has the request.
-            for _ in range(2):
-                while True:
-                    lines.append(json.loads(chain.stdout.readline()))
-                    if any(r["index"] == 1 for r in lines[-1].get("running", ())):
-                        break
+            # What it follows it has been asked for.
+            wait_for(lambda: (s := self.session("chain")) and s["pid"] == pid and s["in_flight"], "it to follow")
+            while True:
+                lines.append(json.loads(chain.stdout.readline()))
+                if any(r["index"] == 1 for r in lines[-1].get("running", ())):
+                    break
             os.kill(pid, signal.SIGSEGV)
         lines += map(json.loads, self.end(chain, 6)[0].splitlines())
         results = [r for r in lines if r["event"] == "result"]

@@ -1139,7 +1139,9 @@ class FaultTest(SimTest):
     def test_pause_in_the_middle(self):
         ws, _ = self.start_long()
         self.sim.fault("pause")
-        self.sim.get("/prompt")
+        # All that came before it has been read when this has.
+        ws.ping()
+        ws.wait_type("pong")
         n = len(ws.of_type("progress"))
         time.sleep(0.05)
         self.assertEqual(len(ws.of_type("progress")), n)
@@ -1161,6 +1163,21 @@ class FaultTest(SimTest):
         ws.wait(is_end)
         self.sim.wait_history(id_)
         self.assertEqual(len(ws.of_type("progress")), 5)
+
+    def test_pause_after_some_starts(self):
+        ws = self.ws("c")
+        self.sim.fault("pause", starts=2)
+        for seed in (1, 2, 3):
+            self.sim.post(sampler(seed=seed), client_id="c")
+        ws.wait_count(2, lambda e: e.type == "execution_start")
+        self.sim.get("/prompt")
+        time.sleep(0.05)
+        self.assertEqual(len(ws.of_type("execution_start")), 2)
+        self.assertEqual(len(ws.of_type("progress")), 3)
+        self.assertEqual(len(self.sim.get_json("/queue")["queue_running"]), 1)
+        self.sim.fault("resume")
+        ws.wait_count(3, is_end)
+        self.assertEqual(len(ws.of_type("progress")), 9)
 
     def test_send(self):
         a, b = self.ws("a"), self.ws("b")

@@ -53,11 +53,13 @@ void sim_exec_forget(struct sim_exec *x)
 {
 	bool paused = x->paused;
 	int64_t pause_after = x->pause_after;
+	int64_t pause_starts = x->pause_starts;
 
 	sim_exec_deinit(x);
 	sim_exec_init(x, x->sim);
 	x->paused = paused;
 	x->pause_after = pause_after;
+	x->pause_starts = pause_starts;
 }
 
 void sim_exec_wake(struct sim_exec *x)
@@ -75,21 +77,27 @@ static void next_turn(struct sim_exec *x)
 void sim_exec_pause(struct sim_exec *x, bool paused)
 {
 	x->paused = paused;
-	x->pause_after = 0;
+	x->pause_after = x->pause_starts = 0;
 	if (!paused)
 		next_turn(x);
 }
 
-void sim_exec_pause_after(struct sim_exec *x, int64_t steps)
+void sim_exec_pause_after(struct sim_exec *x, int64_t steps, int64_t starts)
 {
 	sim_exec_pause(x, false);
 	x->pause_after = steps;
+	x->pause_starts = starts;
+}
+
+static void count_down(struct sim_exec *x, int64_t *left)
+{
+	if (*left > 0 && --*left == 0)
+		sim_exec_pause(x, true);
 }
 
 void sim_exec_count_step(struct sim_exec *x)
 {
-	if (x->pause_after > 0 && --x->pause_after == 0)
-		sim_exec_pause(x, true);
+	count_down(x, &x->pause_after);
 }
 
 bool sim_exec_take_interrupt(struct sim_exec *x)
@@ -222,6 +230,7 @@ static void begin(struct sim_exec *x)
 			sim_graph_want(&x->graph, n);
 	}
 	next_turn(x);
+	count_down(x, &x->pause_starts);
 }
 
 /* --- end --------------------------------------------------------------------

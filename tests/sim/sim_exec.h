@@ -38,7 +38,8 @@ struct sim_exec {
 	bool interrupt;
 	bool success, interrupted;
 	bool paused;
-	int64_t pause_after; /* steps told; 0: no pause is to come */
+	int64_t pause_after;  /* steps told; 0: no pause is to come */
+	int64_t pause_starts; /* the same for prompts begun */
 };
 
 void sim_exec_init(struct sim_exec *x, struct sim *sim);
@@ -48,8 +49,9 @@ void sim_exec_wake(struct sim_exec *x);
 /* Drops the running prompt without a word and empties the cache. */
 void sim_exec_forget(struct sim_exec *x);
 void sim_exec_pause(struct sim_exec *x, bool paused);
-/* It goes on, and pauses when `steps` (> 0) more have been told. */
-void sim_exec_pause_after(struct sim_exec *x, int64_t steps);
+/* It goes on, and pauses when `steps` more have been told or `starts` more
+ * prompts begun, if > 0. */
+void sim_exec_pause_after(struct sim_exec *x, int64_t steps, int64_t starts);
 /* A step was told. */
 void sim_exec_count_step(struct sim_exec *x);
 /* True and cleared if an interrupt was waiting. */

@@ -385,12 +385,13 @@ static int order_silent(struct sim_faults *f, struct json order,
 static int order_pause(struct sim_faults *f, struct json order, size_t *matched,
                        struct error *err)
 {
-	int64_t steps;
+	int64_t steps, starts;
 
-	if (get_int(order, "steps", 0, INT64_MAX, &steps, err))
+	if (get_int(order, "steps", 0, INT64_MAX, &steps, err) ||
+	    get_int(order, "starts", 0, INT64_MAX, &starts, err))
 		return -1;
-	if (steps > 0)
-		sim_exec_pause_after(&f->sim->exec, steps);
+	if (steps > 0 || starts > 0)
+		sim_exec_pause_after(&f->sim->exec, steps, starts);
 	else
 		sim_exec_pause(&f->sim->exec, true);
 	return 0;
