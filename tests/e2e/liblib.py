@@ -168,22 +168,24 @@ class Both:
         self.assertIn("submitted 0", out)
 
     def test_timeout(self):
-        out = self.run_it("run", self.workflow(steps=1000, step_ms=20), "900")
+        out = self.run_it("run", self.workflow(steps=10000, step_ms=20), "5000")
         self.assertIn("end not done in time: not finished in time; the prompt runs on", out)
         self.assertIn("submitted 1", out)
 
     def test_cancel(self):
-        out = self.run_it("cancel", self.workflow(steps=1000, step_ms=20))
+        out = self.run_it("cancel", self.workflow(steps=10000, step_ms=20))
         self.assertIn("end cancelled: ", out)
 
     def test_cancel_other(self):
-        prompt = self.submit(sampler(steps=1000, step_ms=20))
+        prompt = self.submit(sampler(steps=10000, step_ms=20))
         out = self.run_it("cancel-other", prompt)
         self.assertRegex(out, r"^1 (cancelled|interrupted)\n$")
 
     def test_drop(self):
+        self.rig.fault(fault="pause", steps=3)
         prompt = self.run_it("drop", self.workflow(steps=10, step_ms=20)).strip()
         self.assertEqual(self.posts(), [prompt])
+        self.rig.fault(fault="resume")
         wait_for(lambda: any(j["fact"] == "end" and j.get("prompt_id") == prompt
                              for j in self.rig.journal()), "the prompt to run on")
 
@@ -197,8 +199,12 @@ class Both:
             self.assertRegex(out[4], r"^1 lost ")
 
     def test_leave_in_callback(self):
-        prompt = self.submit(sampler(seed=9, steps=60, step_ms=50))
-        self.assertEqual(self.run_it("leave", prompt), "done\n")
+        self.rig.fault(fault="pause", steps=5)
+        prompt = self.submit(sampler(seed=9, steps=60, step_ms=20))
+        p = self.start("leave", prompt)
+        self.assertEqual(self.rig.read_line(p.stdout.buffer, "the callback"), b"left\n")
+        self.rig.fault(fault="resume")
+        self.assertEqual(self.finish(p), "done\n")
 
     def test_two_clients_in_a_foreign_loop(self):
         for kind in KINDS:

@@ -29,7 +29,7 @@
 			_exit(1);                                              \
 		}                                                              \
 	} while (0)
-#define PATIENCE_MS 30000
+#define PATIENCE_MS 60000
 #define COUNT_MAX   16
 
 static char **args; /* behind the command */
@@ -246,6 +246,8 @@ static int do_leave(void)
 	subscribe(c, args[0], &three[2]);
 	while (three[0].news == 0)
 		CHECK(cmx_wait(c, PATIENCE_MS) == 1);
+	puts("left");
+	(void)fflush(stdout);
 	before = three[1].news;
 	wait_over(c, &three[2], 1);
 	CHECK(three[0].news == 1 && three[1].news == before && before <= 1);
