@@ -40,6 +40,7 @@ import unittest
 import zlib
 
 import simlib
+from rig import closed_port
 from simlib import Sim, sampler
 
 DATA = os.path.join(os.environ.get("TEST_DATA") or
@@ -299,7 +300,8 @@ class Replay:
         self.recorded = Numbers()
         self.ours = Numbers()
         self.milestones = collections.Counter()
-        self.dead = False
+        self.frames = collections.Counter()
+        self.dead = None     # what keeps the port of one that was ended
         self.next_number = 1
 
     # -- text in both directions
@@ -326,12 +328,13 @@ class Replay:
                 steps.append((w["t"], self.do_close, w))
             elif w.get("dir") == "out":
                 steps.append((w["t"], self.do_send, w))
-            elif w.get("dir") == "in" and "text" in w:
-                steps.append((w["t"], self.note_milestone, w))
+            elif w.get("dir") == "in":
+                steps.append((w["t"], self.note_frame, w))
         return sorted(steps, key=lambda s: s[0])
 
-    def note_milestone(self, w):
-        if is_milestone(json.loads(w["text"])["type"]):
+    def note_frame(self, w):
+        self.frames[w["sock"]] += 1
+        if "text" in w and is_milestone(json.loads(w["text"])["type"]):
             self.milestones[w["sock"]] += 1
 
     def wait_milestones(self):
@@ -352,7 +355,7 @@ class Replay:
             began = time.monotonic()
             before = 0.0
             for t, act, line in self.steps():
-                if act == self.note_milestone:
+                if act == self.note_frame:
                     act(line)
                     continue
                 self.wait_milestones()
@@ -360,6 +363,7 @@ class Replay:
                 time.sleep(max(0, due - time.monotonic()))
                 began, before = time.monotonic(), t
                 self.note_late(due)
+                self.note_behind()
                 try:
                     act(line)
                 finally:
@@ -369,6 +373,12 @@ class Replay:
 
     def note_late(self, due):
         self.late = max(self.late, (time.monotonic() - due) * self.speed)
+
+    def note_behind(self):
+        """The server is late if less has come than then."""
+        for name, n in self.frames.items():
+            if name in self.sockets and self.sockets[name].mark() < n:
+                self.late = max(self.late, LATE_S)
 
     def run_before(self, folder, index):
         posts = [h for h in read_lines(folder, "http.jsonl")
@@ -396,7 +406,8 @@ class Replay:
             self.sim.args[self.sim.args.index("--port") + 1] = \
                 str(self.sim.port)
             self.sim.start()
-            self.dead = False
+            self.dead.close()
+            self.dead = None
         s = self.sim.ws(path=self.to_ours(w["path"]))
         self.test.assertEqual(s.status, w["status"])
         self.test.assertEqual(s.headers["upgrade"].lower(), "websocket")
@@ -439,7 +450,7 @@ class Replay:
             s.wait_end()
             # No farewell, neither on SIGKILL nor on SIGINT.
             self.test.assertEqual(s.of_type("close"), [])
-        self.milestones[w["sock"]] = 0
+        self.milestones[w["sock"]] = self.frames[w["sock"]] = 0
 
     def end_server(self):
         if "sigint" in self.folder:
@@ -447,7 +458,7 @@ class Replay:
             self.test.assertEqual(self.sim.proc.wait(simlib.TIMEOUT), 0)
         else:
             self.sim.kill()
-        self.dead = True
+        self.dead = closed_port(self.sim.port)
 
     # -- HTTP
 
@@ -704,8 +715,9 @@ def run(sim, workflow, client="c", **more):
     assert reply.status == 200, reply.text
     id_ = reply.json()["prompt_id"]
     ws.wait(is_end)
-    events = list(ws.events)
-    ws.drop()
+    # Gone for the server too: the next one of that id isn't made deaf by it.
+    ws.close()
+    events = [e for e in ws.events if e.type not in ("close", "eof")]
     return id_, events, sim.get_json("/history/" + id_)[id_]
 
 
@@ -779,10 +791,10 @@ class OptionsTest(unittest.TestCase):
             self.assertIn(str(sim.port), r.stderr)
 
     def test_given_port_is_used(self):
-        with Sim() as first:
-            port = first.port
-        with Sim(port=port) as sim:
-            self.assertEqual(sim.port, port)
+        with closed_port() as closed:
+            port = closed.getsockname()[1]
+            with Sim(port=port) as sim:
+                self.assertEqual(sim.port, port)
 
     def test_ends_cleanly_on_signals_while_busy(self):
         for sig in (signal.SIGTERM, signal.SIGINT):
@@ -955,10 +967,11 @@ class FaultTest(SimTest):
 
     def test_deaf_after(self):
         ws = self.ws("c")
+        since = time.monotonic()
         self.sim.fault("deaf", client_id="c", after_ms=50)
-        self.assertEqual(self.sim.stats()["websockets"]["registered"], 1)
         self.sim.wait_until(
             lambda s: s.stats()["websockets"]["registered"] == 0)
+        self.assertGreaterEqual(time.monotonic() - since, 0.05)
         ws.ping()
         ws.wait_type("pong")
 
@@ -999,15 +1012,24 @@ class FaultTest(SimTest):
 
     def test_other_requests_are_served_during_a_delay(self):
         import threading
-        self.sim.fault("delay", ms=300, path="/prompt", count=1)
-        done = []
-        t = threading.Thread(target=lambda: done.append(
-            self.sim.get("/prompt").status))
-        t.start()
-        self.assertEqual(self.sim.get("/queue").status, 200)
-        self.assertEqual(done, [])
-        t.join()
-        self.assertEqual(done, [200])
+
+        def served_meanwhile(sim):
+            """Whatever else the machine does, not always both are late."""
+            sim.fault("delay", ms=300, path="/prompt", count=1)
+            before = sim.stats()["requests"].get("GET /prompt", 0)
+            done = []
+            t = threading.Thread(target=lambda: done.append(
+                sim.get("/prompt").status))
+            t.start()
+            sim.wait_until(lambda s: s.stats()["requests"].get(
+                "GET /prompt", 0) > before)
+            self.assertEqual(sim.get("/queue").status, 200)
+            early = done == []
+            t.join()
+            self.assertEqual(done, [200])
+            return early
+
+        self.sim.wait_until(served_meanwhile)
 
     def test_status(self):
         self.sim.fault("status", code=503, path="/prompt", method="POST",
@@ -1050,11 +1072,17 @@ class FaultTest(SimTest):
 
     def test_refuse(self):
         ws = self.ws("c")
-        self.sim.fault("refuse", ms=200)
+        conn = http.client.HTTPConnection(self.sim.host, self.sim.port)
+        self.addCleanup(conn.close)
+        conn.connect()
+        self.sim.fault("refuse", ms=600000)
         with self.assertRaises(ConnectionRefusedError):
             self.sim.get("/prompt")
         ws.ping()
         ws.wait_type("pong")
+        since = time.monotonic()
+        conn.request("POST", "/sim/fault", b'{"fault": "refuse", "ms": 200}')
+        self.assertEqual(conn.getresponse().status, 200)
 
         def back(sim):
             try:
@@ -1063,6 +1091,7 @@ class FaultTest(SimTest):
                 return False
 
         self.sim.wait_until(back)
+        self.assertGreaterEqual(time.monotonic() - since, 0.2)
 
     def test_garbage(self):
         ws = self.ws("c")
@@ -1099,14 +1128,14 @@ class FaultTest(SimTest):
         self.addCleanup(idle.close)
         idle.request("GET", "/prompt")
         idle.getresponse().read()
+        since = time.monotonic()
         self.sim.fault("restart", down_ms=100)
         ws.wait_end()
         # Nor does a connection between two requests live on.
         self.assertEqual(idle.sock.recv(1), b"")
         self.assertEqual(ws.of_type("close"), [])
-        with self.assertRaises(OSError):
-            self.sim.get("/prompt")
         self.sim.wait_until(self.answers)
+        self.assertGreaterEqual(time.monotonic() - since, 0.1)
         for x in (id_, waiting):
             self.assertEqual(self.sim.get_json("/history/" + x), {})
         self.assertEqual(self.sim.get_json("/queue"),
@@ -1649,7 +1678,7 @@ class WireTest(SimTest):
             conn.request("POST", "/queue", b'{"clear": true}')
             self.assertEqual(conn.getresponse().read(), b"")
         conn.close()
-        self.assertEqual(self.sim.stats()["tcp"]["open"], 1)
+        self.sim.wait_until(lambda s: s.stats()["tcp"]["open"] == 1)
 
     def test_head(self):
         r = self.sim.http("HEAD", "/prompt")
@@ -1754,8 +1783,8 @@ class WireTest(SimTest):
                            (max(soft, want + 200), hard))
         socks = []
         try:
-            open_ = self.sim.stats()["tcp"]["open"] - 1
-            for _ in range(want - open_):
+            self.sim.wait_until(lambda s: s.stats()["tcp"]["open"] == 1)
+            for _ in range(want):
                 socks.append(socket.create_connection(
                     ("127.0.0.1", self.sim.port)))
             self.sim.wait_until(lambda s: self.count_on(socks[0]) == want)
@@ -1787,11 +1816,12 @@ class EmitTest(SimTest):
 
     def test_rate(self):
         ws = self.ws("c")
+        since = time.monotonic_ns()
         self.sim.emit(client_id="all", count=50, rate_per_s=500, kind="small")
         ws.wait_count(50, lambda e: e.type == "progress")
         got = ws.of_type("progress")
-        spread = got[-1].data["t_ns"] - got[0].data["t_ns"]
-        self.assertGreaterEqual(spread, 49 / 500 * 1e9 * 0.9)
+        took = got[-1].data["t_ns"] - since
+        self.assertGreaterEqual(took, 49 / 500 * 1e9 * 0.9)
 
     def test_kinds(self):
         ws = self.ws("c")
