@@ -1,6 +1,7 @@
 """The MCP tools that execute: what they return, how they wait and cancel, many at
 a time, and what becomes of a call when its worker dies."""
 import base64
+import itertools
 import json
 import os
 import time
@@ -46,18 +47,20 @@ class Sync(Case):
                                                     stream_progress=False))
 
     def test_position_in_the_queue(self):
-        tools = self.both("--speed", "20")
-        first = tools.start("execute_workflow_sync", workflow=sampler(steps=40, step_ms=500), token="a")
-        self.executing(tools, first, "a")
+        tools = self.both()
+        first = self.executing(tools, tools.start("execute_workflow_sync", workflow=sampler(**FOREVER), token="a"), "a")
         others = []
         # One after the other: calls at the same time may arrive in any order.
         for i in (7, 8):
             others.append(tools.start("execute_workflow_sync", workflow=sampler(seed=i), token=i))
             wait_for(lambda: len(self.journal("post")) == 1 + len(others), "it to be posted")
+        tools.client.wait(lambda: "Queued (position: 2)" in [p["message"] for p in tools.client.progress(8)],
+                          "its place")
+        tools.good("cancel_execution", prompt_id=self.journal("post")[0]["prompt_id"])
+        self.assertTrue(tools.end_of(first, "execute_workflow_sync")[0])
         logs = [tools.end_of(c, "execute_workflow_sync")[1]["progress_log"] for c in others]
         self.assertEqual(logs[0][0], "Queued (position: 1)")
         self.assertEqual(logs[1][0], "Queued (position: 2)")
-        self.assertIn("Queued (position: 2)", [p["message"] for p in tools.client.progress(8)])
         for token in ("a", 7, 8):
             self.check_progress(tools.client.progress(token))
 
@@ -68,15 +71,24 @@ class Sync(Case):
 
     def test_progress_is_of_the_whole_workflow(self):
         tools = self.both()
+        tokens = itertools.count()
+        # As often, whenever the machine isn't busy.
+        wait_for(lambda: self.told_of_a_chain(tools, next(tokens)) >= 3, "three words of progress")
+        # Nothing follows the result.
+        count = len(tools.client.notifications)
+        tools.good("get_queue")
+        self.assertEqual(len(tools.client.notifications), count)
+
+    def told_of_a_chain(self, tools, token):
+        """How often something was told, and that it is right."""
         chain = {str(i): {"class_type": "SimSampler", "inputs": {"seed": i, "steps": 4, "step_ms": 60,
                                                                  "after": [str(i - 1), 0]}} for i in range(2, 5)}
-        chain["1"] = {"class_type": "SimSampler", "inputs": {"seed": 1, "steps": 4, "step_ms": 60}}
+        chain["1"] = {"class_type": "SimSampler", "inputs": {"seed": 10 + token, "steps": 4, "step_ms": 60}}
         chain["5"] = {"class_type": "SaveImage", "inputs": {"images": ["4", 0], "filename_prefix": "p"}}
-        call = tools.start("execute_workflow_sync", workflow=chain, token=0)
+        call = tools.start("execute_workflow_sync", workflow=chain, token=token)
         self.assertFalse(tools.end_of(call, "execute_workflow_sync")[0])
-        told = tools.client.progress(0)
+        told = tools.client.progress(token)
         self.check_progress(told)
-        self.assertGreaterEqual(len(told), 3)
         for p in told:
             node = p["message"].split()[1] if p["message"].startswith("Node") else None
             if node:
@@ -84,21 +96,19 @@ class Sync(Case):
                 done = (int(node) - 1) / 5
                 self.assertGreaterEqual(p["progress"] / p["total"], done - 0.001, p)
                 self.assertLessEqual(p["progress"] / p["total"], done + 0.201, p)
-        # Nothing follows the result.
-        count = len(tools.client.notifications)
-        tools.good("get_queue")
-        self.assertEqual(len(tools.client.notifications), count)
+        return len(told)
 
     def test_progress_of_a_wait_is_on_the_same_scale(self):
         tools = self.both(default_wait_s=1)
-        first = tools.good("execute_workflow_sync", workflow=sampler(steps=60, step_ms=50))
+        first = tools.good("execute_workflow_sync", workflow=sampler(steps=60, step_ms=500))
         self.assertIs(first["timed_out"], True)
-        call = tools.start("wait_for_execution", prompt_id=first["prompt_id"], timeout_ms=60000, token="w")
-        self.assertEqual(tools.end_of(call, "wait_for_execution")[1]["status"], "completed")
-        told = [p for p in tools.client.progress("w") if p["message"].startswith("Node 3 (SimSampler) step")]
-        self.assertTrue(told, tools.client.progress("w"))
-        for p in told:
-            step = int(p["message"].split()[4])
+        tools.start("wait_for_execution", prompt_id=first["prompt_id"], timeout_ms=60000, token="w")
+
+        def steps():
+            return [(int(p["message"].split()[4]), p) for p in tools.client.progress("w")
+                    if p["message"].startswith("Node 3 (SimSampler) step")]
+        tools.client.wait(lambda: [step for step, _ in steps() if step > 4], "a few steps")
+        for step, p in steps():
             self.assertAlmostEqual(p["progress"] / p["total"], step / 60 / 2, delta=0.01)
 
     def test_images(self):
@@ -195,24 +205,36 @@ class Waiting(Case):
     def test_default_wait(self):
         tools = self.both(default_wait_s=1)
         for name in ("execute_workflow_sync", "execute_workflow_stream"):
-            body = tools.good(name, workflow=sampler(**FOREVER))
+            body = self.timed_out(tools, name, "current_node", **FOREVER)
             prompt = body["prompt_id"]
-            self.assertIs(body["timed_out"], True)
             self.assertEqual(body["status"], "executing")
             self.assertEqual(body["current_node"], "3")
             self.assertIn("wait_for_execution", body["next"])
+            wait_for(lambda: tools.good("get_execution_progress", prompt_id=prompt).get("current_node_progress"),
+                     "a step")
             again = tools.good("wait_for_execution", prompt_id=prompt)
             self.assertIs(again["timed_out"], True)
             self.assertEqual(again["prompt_id"], prompt)
             self.assertGreater(again["current_node_progress"], 0)
             # One that waits behind it is told to be queued.
-            behind = tools.good("execute_workflow_sync", workflow=sampler(seed=2))
+            behind = self.timed_out(tools, "execute_workflow_sync", "queue_position", seed=2)
             self.assertEqual(behind["status"], "queued")
             self.assertEqual(behind["queue_position"], 1)
-            self.assertIs(behind["timed_out"], True)
             tools.good("cancel_execution", prompt_id=prompt)
             self.assertEqual(tools.good("wait_for_execution", prompt_id=behind["prompt_id"],
                                         timeout_ms=60000)["status"], "completed")
+
+    def timed_out(self, tools, name, known, **more):
+        """What is returned when the wait was too short for the prompt, but not for ComfyUI to get to it: tried
+        again, since the machine may be busy."""
+        def once():
+            body = tools.good(name, workflow=sampler(**more))
+            self.assertIs(body["timed_out"], True)
+            if known in body:
+                return body
+            tools.good("cancel_execution", prompt_id=body["prompt_id"])
+            return None
+        return wait_for(once, known)
 
     def test_timeout_is_kept_in_full(self):
         tools = self.both(default_wait_s=1)
@@ -235,9 +257,11 @@ class Waiting(Case):
         self.config(default_wait_s=1, autostart="no", poll_interval_ms=200)
         self.rig.start_sim()
         tools = self.tools()
-        body = tools.good("execute_workflow_sync", workflow=sampler(steps=60, step_ms=50))
+        self.rig.fault(fault="pause")
+        body = tools.good("execute_workflow_sync", workflow=sampler())
         self.assertIs(body["timed_out"], True)
         self.assertEqual(body["progress_method"], "polling")
+        self.rig.fault(fault="resume")
         body = tools.good("wait_for_execution", prompt_id=body["prompt_id"], timeout_ms=60000)
         self.assertEqual(body["status"], "completed")
         self.assertEqual(tools.good("get_history")["prompts"][0]["prompt_id"], body["prompt_id"])
@@ -259,9 +283,11 @@ class Waiting(Case):
                 if not alone:
                     self.daemon()
                 tools = self.tools()
-                self.rig.fault(fault="delay", ms=2000, path="/prompt")
-                body = tools.good("execute_workflow_sync", workflow=sampler(steps=60, step_ms=50))
+                self.rig.fault(fault="pause")
+                self.rig.fault(fault="delay", ms=5000, path="/prompt")
+                body = tools.good("execute_workflow_sync", workflow=sampler())
                 self.assertIs(body["timed_out"], True)
+                self.rig.fault(fault="resume")
                 done = wait_for(lambda: self.found(tools, body["prompt_id"]), "the prompt")
                 self.assertEqual(done["status"], "completed")
                 self.assertEqual(len(self.journal("post")), 1)
@@ -274,9 +300,9 @@ class Waiting(Case):
         """Every 15 s at least, and always more, though neither a queued nor a
         loading prompt makes any; nor does a question that ComfyUI ponders."""
         tools = self.both()
-        load = {"1": {"class_type": "SimLoad", "inputs": {"ms": 17000}},
+        load = {"1": {"class_type": "SimLoad", "inputs": {"ms": 22000}},
                 "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}}
-        self.rig.fault(fault="delay", ms=17000, path="/system_stats")
+        self.rig.fault(fault="delay", ms=22000, path="/system_stats")
         start = time.monotonic()
         calls = {"load": tools.start("execute_workflow_sync", workflow=load, token="load"),
                  "queued": tools.start("execute_workflow_sync", workflow=sampler(), token="queued")}
@@ -284,7 +310,7 @@ class Waiting(Case):
         for call in calls.values():
             self.assertEqual(tools.end_of(call, "execute_workflow_sync")[1]["status"], "completed")
         tools.end_of(asked, "get_system_resources")
-        self.assertGreater(time.monotonic() - start, 16)
+        self.assertGreater(time.monotonic() - start, 21)
         for token in ("load", "queued", "ask"):
             values = [p["progress"] for p in tools.client.progress(token)]
             self.assertEqual(values, sorted(set(values)))
@@ -441,11 +467,12 @@ class Stream(Case):
 
     def test_websocket_is_down(self):
         tools = self.both()
+        self.rig.fault(fault="status", code=503, path="/ws", count=10000)
         self.rig.fault(fault="drop")
-        self.rig.fault(fault="refuse", ms=4000)
         wait_for(lambda: self.rig.status()["upstream"]["state"] != "connected", "the loss")
         tools.bad("execute_workflow_stream", "unreachable", "WebSocket", "execute_workflow_sync",
                   workflow=sampler())
+        self.rig.fault(fault="clear")
         wait_for(lambda: self.rig.status()["upstream"]["state"] == "connected", "the link")
         self.assertEqual(self.journal("post"), [])
 
@@ -536,7 +563,8 @@ class Succession(Case):
 
     def test_each_waiting_tool_goes_on(self):
         tools = self.both()
-        prompt = self.running(tools, steps=60)
+        prompt = self.running(tools, steps=120)
+        self.rig.fault(fault="pause")
         calls = [(name, tools.start(name, token=name, timeout_ms=60000, **arguments)) for name, arguments in (
             ("wait_for_execution", {"prompt_id": prompt}),
             ("execute_workflow_sync", {"workflow": sampler(seed=3)}),
@@ -545,6 +573,7 @@ class Succession(Case):
             tools.client.wait(lambda n=name: tools.client.progress(n), "progress of " + name)
         wait_for(lambda: len(tools.good("get_queue")["pending"]) == 2, "both to be queued")
         os.kill(self.worker_of(tools), 9)
+        self.rig.fault(fault="resume")
         for name, call in calls:
             is_error, body = tools.end_of(call, name)
             self.assertFalse(is_error, body)
@@ -555,8 +584,11 @@ class Succession(Case):
         """A wait that comes when the worker that submitted is dead."""
         tools = self.both()
         prompt = self.running(tools, steps=100, step_ms=50)
+        self.rig.fault(fault="pause")
         os.kill(self.worker_of(tools), 9)
         call = tools.start("wait_for_execution", prompt_id=prompt, timeout_ms=60000, token="w")
+        tools.client.wait(lambda: tools.client.progress("w"), "progress")
+        self.rig.fault(fault="resume")
         told = tools.client.wait(lambda: [p for p in tools.client.progress("w")
                                           if p["message"].startswith("Node 3 (SimSampler) step")], "a step")
         for p in told:
@@ -566,7 +598,7 @@ class Succession(Case):
 
     def test_prompts_outlive_the_session(self):
         tools = self.both()
-        prompt = self.running(tools, steps=60)
+        prompt = self.running(tools, steps=120)
         self.assertEqual(tools.client.end(), 0)
         later = self.tools()
         self.assertEqual(later.good("get_history")["prompts"][0]["prompt_id"], prompt)
@@ -577,7 +609,7 @@ class Succession(Case):
         self.rig.start_sim()
         daemon = self.daemon()
         tools = self.tools()
-        call = tools.start("execute_workflow_sync", workflow=sampler(steps=60, step_ms=50), token=1,
+        call = tools.start("execute_workflow_sync", workflow=sampler(steps=120, step_ms=50), token=1,
                            timeout_ms=60000)
         self.executing(tools, call, 1)
         daemon.kill()

@@ -1,12 +1,12 @@
 """`comfymux mcp` byte by byte: framing, ends, sizes, bad input, cancelling,
 versions, backpressure, and a worker that is killed."""
 import fcntl
+import itertools
 import json
 import os
 import random
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import threading
@@ -193,7 +193,7 @@ class Ends(McpCase):
     def test_end_while_calls_wait(self):
         self.sim_and_daemon()
         client = self.session()
-        call = client.call("execute_workflow_sync", {"workflow": sampler(steps=400, step_ms=50)}, token="t")
+        call = client.call("execute_workflow_sync", {"workflow": sampler(steps=100000, step_ms=50)}, token="t")
         client.wait(lambda: client.progress("t"), "progress")
         worker = client.worker()
         self.assertEqual(client.end(), 0)
@@ -267,7 +267,7 @@ class Ends(McpCase):
         self.sim_and_daemon()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             client = self.session()
-            client.call("execute_workflow_sync", {"workflow": sampler(steps=400, step_ms=50)}, token=1)
+            client.call("execute_workflow_sync", {"workflow": sampler(steps=100000, step_ms=50)}, token=1)
             client.wait(lambda: client.progress(1), "progress")
             worker = client.worker()
             client.process.send_signal(number)
@@ -309,11 +309,9 @@ class Ends(McpCase):
             self.assertFalse(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NONBLOCK)
         # Nobody but the keeper has the client's pipes.
         worker = children_of(process.pid)[0]
+        held = proclib.descriptors(worker).values()
         for fd in (theirs_in, theirs_out):
-            inode = os.fstat(fd).st_ino
-            for name in os.listdir("/proc/%d/fd" % worker):
-                path = "/proc/%d/fd/%s" % (worker, name)
-                self.assertNotEqual(os.stat(path).st_ino if stat.S_ISFIFO(os.stat(path).st_mode) else 0, inode)
+            self.assertNotIn("pipe:[%d]" % os.fstat(fd).st_ino, held)
         os.close(theirs_out)
         os.close(theirs_in)
         os.close(ours_out)
@@ -345,7 +343,8 @@ class Ends(McpCase):
         more_kb = []
         for _ in range(rounds):
             self.use_sessions(each)
-            after = wait_for(lambda: self.held_by(daemon)[:2] == before[:2] and self.held_by(daemon),
+            # What was held for a moment may have been counted before, and not again.
+            after = wait_for(lambda: (held := self.held_by(daemon))[0] <= before[0] and held[1] == 1 and held,
                              "what they held to be given back: %r, now %r" % (before, self.held_by(daemon)))
             more_kb.append(after[2] - before[2])
             before = after
@@ -521,7 +520,7 @@ class Concurrency(McpCase):
     def test_a_slow_call_holds_nothing_up(self):
         self.sim_and_daemon()
         client = self.session()
-        slow = client.call("execute_workflow_sync", {"workflow": sampler(steps=400, step_ms=50)}, token=0)
+        slow = client.call("execute_workflow_sync", {"workflow": sampler(steps=100000, step_ms=50)}, token=0)
         client.wait(lambda: client.progress(0), "progress")
         self.assertEqual(client.request("ping")["result"], {})
         self.assertFalse(client.tool("get_queue")["isError"])
@@ -540,13 +539,20 @@ class Concurrency(McpCase):
     def test_progress_rises(self):
         self.sim_and_daemon()
         client = self.session()
-        done = client.tool("execute_workflow_sync", {"workflow": sampler(steps=60, step_ms=25)}, token="p")
-        self.assertFalse(done["isError"], done)
-        told = [p["progress"] for p in client.progress("p")]
-        self.assertGreaterEqual(len(told), 3)
-        self.assertEqual(told, sorted(set(told)))
-        self.assertTrue(all(0 <= v < 1 for v in told), told)
-        self.assertEqual({p["total"] for p in client.progress("p")}, {1})
+        tokens = itertools.count()
+
+        def is_told():
+            token = next(tokens)
+            done = client.tool("execute_workflow_sync",
+                               {"workflow": sampler(steps=60, step_ms=25, seed=token)}, token=token)
+            self.assertFalse(done["isError"], done)
+            told = [p["progress"] for p in client.progress(token)]
+            self.assertEqual(told, sorted(set(told)))
+            self.assertTrue(all(0 <= v < 1 for v in told), told)
+            self.assertTrue(all(p["total"] == 1 for p in client.progress(token)))
+            # As often, whenever the machine isn't busy.
+            return len(told) >= 3
+        wait_for(is_told, "three words of progress")
         # None without a token.
         before = len(client.notifications)
         client.tool("execute_workflow_sync", {"workflow": sampler(steps=20, step_ms=25)})
@@ -556,8 +562,8 @@ class Concurrency(McpCase):
 
 class Cancelling(McpCase):
     def running(self, client, token):
-        call = client.call("execute_workflow_sync", {"workflow": sampler(steps=400, step_ms=50)}, token=token)
-        client.wait(lambda: client.progress(token), "progress")
+        call = client.call("execute_workflow_sync", {"workflow": sampler(steps=100000, step_ms=50)}, token=token)
+        client.wait(lambda: [p for p in client.progress(token) if p["message"].startswith("Node")], "its first node")
         return call
 
     def queue(self, client):
@@ -582,8 +588,9 @@ class Cancelling(McpCase):
             call = self.running(client, "t%s" % reason)
             client.cancel(call, reason)
             client.cancelled.add(json.dumps(call))
-            told = len(client.notifications)
             self.assertEqual(len(self.queue(client)["running"]), 1)
+            # What was told before it had read the cancel has come by now.
+            told = len(client.notifications)
             prompt = self.queue(client)["running"][0]["prompt_id"]
             self.assertEqual(len(client.notifications), told)
             self.assertFalse(client.tool("cancel_execution", {"prompt_id": prompt})["isError"])
@@ -720,6 +727,9 @@ class Succession(McpCase):
                 for pid in client.workers():
                     if proclib.end(pid):
                         kills.append(pid)
+                        # Three in a row that didn't get ready would end the session.
+                        if len(kills) % 2 == 0:
+                            client.request("ping", id="kill %d" % len(kills))
         thread = threading.Thread(target=killer)
         thread.start()
         try:
@@ -785,11 +795,7 @@ os.read(3, 65536)
 sys.exit(3)
 """ % (self.rig.path("starts"), chanlib.TYPES["ready"]))
         os.chmod(fake, 0o755)
-        process = subprocess.Popen([self.rig.path("comfymux"), "mcp"], env=self.rig.env, stdin=subprocess.PIPE,
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self.addCleanup(process.communicate)
-        process.stdin.write((PING % 1) + b"\n" + (PING % 2) + b"\n")
-        process.stdin.flush()
+        process = self.copy(1, 2)
         for id in (1, 2):
             reply = json.loads(process.stdout.readline())
             self.assertEqual((reply["id"], reply["error"]["code"]), (id, -32603))
@@ -799,17 +805,36 @@ sys.exit(3)
         waits = [b - a for a, b in zip(starts, starts[1:])]
         for i, wait in enumerate(waits):
             self.assertGreater(wait, 0.1 * 2 ** i)
-        # The next one is tried anew, and the end isn't held up by the waiting.
+        # The next one is tried anew.
         process.stdin.write((PING % 3) + b"\n")
         process.stdin.flush()
         wait_for(lambda: len(self.starts()) > 9, "some more")
-        process.stdin.close()
-        self.assertEqual(json.loads(process.stdout.readline())["id"], 3)
-        self.assertEqual(process.wait(rig.PATIENCE_S), 0)
-        starts = self.starts()[9:]
+        self.end_copy(process, 3)
+        # The end isn't held up by the waiting, whenever the machine isn't busy.
+        wait_for(self.ends_at_once, "an end without the waiting")
+
+    def ends_at_once(self):
+        os.remove(self.rig.path("starts"))
+        process = self.copy(1)
+        wait_for(lambda: os.path.exists(self.rig.path("starts")) and len(self.starts()) > 3, "a few starts")
+        self.end_copy(process, 1)
+        starts = self.starts()[3:]
         waits = [b - a for a, b in zip(starts, starts[1:])]
-        # One of the two at least, on a machine that is busy with other things.
-        self.assertTrue(any(wait < 0.1 * 2 ** i for i, wait in enumerate(waits, 3)), waits)
+        return any(wait < 0.1 * 2 ** i for i, wait in enumerate(waits, 3))
+
+    def copy(self, *ids):
+        """The program beside a worker of the test's, asked for these."""
+        process = subprocess.Popen([self.rig.path("comfymux"), "mcp"], env=self.rig.env, stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(process.communicate)
+        process.stdin.write(b"".join((PING % id) + b"\n" for id in ids))
+        process.stdin.flush()
+        return process
+
+    def end_copy(self, process, id):
+        process.stdin.close()
+        self.assertEqual(json.loads(process.stdout.readline())["id"], id)
+        self.assertEqual(process.wait(rig.PATIENCE_S), 0)
         process.stdin = None
 
     def starts(self):

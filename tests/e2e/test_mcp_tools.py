@@ -193,7 +193,7 @@ class Failures(Case):
     def test_comfyui_is_away_for_a_while(self):
         """The prompt goes on, and so does the call."""
         tools = self.both()
-        call = tools.start("execute_workflow_sync", workflow=sampler(steps=80, step_ms=50), token=4,
+        call = tools.start("execute_workflow_sync", workflow=sampler(steps=120, step_ms=50), token=4,
                            timeout_ms=60000)
         self.executing(tools, call, 4)
         self.rig.fault(fault="drop", how="rst")
@@ -207,7 +207,7 @@ class Failures(Case):
         self.config(autostart="no", poll_interval_ms=200)
         self.rig.start_sim()
         tools = self.tools()
-        call = tools.start("execute_workflow_sync", workflow=sampler(steps=60, step_ms=50), timeout_ms=60000)
+        call = tools.start("execute_workflow_sync", workflow=sampler(steps=120, step_ms=50), timeout_ms=60000)
         wait_for(lambda: tools.good("get_queue")["running"], "it to run")
         self.rig.fault(fault="refuse", ms=2000)
         is_error, body = tools.end_of(call, "execute_workflow_sync")
@@ -312,8 +312,7 @@ class Looking(Case):
         runs = self.web(sampler(**FOREVER))
         behind = tools.good("submit_workflow", workflow=sampler(seed=4))["prompt_id"]
         last = self.web(sampler(seed=5))
-        queue = wait_for(lambda: self.queue_with(tools, runs), "the web page's prompt")
-        self.assertEqual([p["prompt_id"] for p in queue["pending"]], [behind, last])
+        queue = wait_for(lambda: self.queue_with(tools, runs, behind, last), "the web page's prompts")
         self.assertEqual([p["queue_position"] for p in queue["pending"]], [1, 2])
         self.assertEqual(queue["others"], 0)
         history = [p["prompt_id"] for p in tools.good("get_history")["prompts"]]
@@ -333,9 +332,9 @@ class Looking(Case):
         self.assertEqual(status, 200)
         return reply["prompt_id"]
 
-    def queue_with(self, tools, prompt):
+    def queue_with(self, tools, *prompts):
         queue = tools.good("get_queue")
-        return queue if [p["prompt_id"] for p in queue["running"]] == [prompt] else None
+        return queue if [p["prompt_id"] for p in queue["running"] + queue["pending"]] == list(prompts) else None
 
     def test_unknown_prompts(self):
         tools = self.both()
@@ -387,7 +386,7 @@ class Looking(Case):
         """Answers of ComfyUI that are cut, no JSON, or late end in an error."""
         tools = self.both(request_timeout_ms=700)
         for fault in ({"fault": "truncate"}, {"fault": "cut"}, {"fault": "status", "code": 500},
-                      {"fault": "status", "code": 404}, {"fault": "delay", "ms": 3000}):
+                      {"fault": "status", "code": 404}, {"fault": "delay", "ms": 60000}):
             for name, path, arguments in (("get_node_info", "/object_info", {"class_type": "KSampler"}),
                                           ("search_nodes", "/object_info", {"query": "k"}),
                                           ("get_system_resources", "/system_stats", {})):
@@ -395,7 +394,8 @@ class Looking(Case):
                 is_error, body = tools.end_of(tools.start(name, **arguments), name)
                 self.assertTrue(is_error, (fault, body))
                 self.rig.fault(fault="clear")
-        tools.good("get_system_resources")
+        wait_for(lambda: not tools.end_of(tools.start("get_system_resources"), "get_system_resources")[0],
+                 "an answer in time")
 
 
 class Canned(http.server.BaseHTTPRequestHandler):

@@ -50,16 +50,21 @@ for (const variant of variants) {
 
 		withSession('runs a workflow; the client checks the output schema', async (s, client) => {
 			await client.listTools(); // so that it knows the schemas
-			const progress = [];
-			const result = await s.call('execute_workflow_sync', { workflow: sampler({ steps: 20, step_ms: 40 }) },
-				{ onprogress: (p) => progress.push(p) });
-			assert.equal(result.isError, false);
-			assert.equal(result.structuredContent.status, 'completed');
-			assert.deepEqual(JSON.parse(result.content[0].text), result.structuredContent);
-			assert.ok(progress.length >= 2, `${progress.length} progress notifications`);
-			for (let i = 1; i < progress.length; i++)
-				assert.ok(progress[i].progress > progress[i - 1].progress);
-			assert.ok(progress.every((p) => p.total === 1 && p.progress < 1 && p.message));
+			let seed = 1;
+			// Several notifications, whenever the machine isn't busy.
+			await until(async () => {
+				const progress = [];
+				const workflow = sampler({ steps: 20, step_ms: 40, seed: seed++ });
+				const result = await s.call('execute_workflow_sync', { workflow },
+					{ onprogress: (p) => progress.push(p) });
+				assert.equal(result.isError, false);
+				assert.equal(result.structuredContent.status, 'completed');
+				assert.deepEqual(JSON.parse(result.content[0].text), result.structuredContent);
+				for (let i = 1; i < progress.length; i++)
+					assert.ok(progress[i].progress > progress[i - 1].progress);
+				assert.ok(progress.every((p) => p.total === 1 && p.progress < 1 && p.message));
+				return progress.length >= 2;
+			}, 'two progress notifications');
 		});
 
 		withSession('calls every tool that needs nothing', async (s, client) => {
@@ -119,12 +124,25 @@ for (const variant of variants) {
 		});
 
 		withSession('times out, and the prompt runs on', async (s) => {
-			await assert.rejects(s.call('execute_workflow_sync', { workflow: sampler({ steps: 40, step_ms: 50 }) },
-				{ timeout: 500 }));
-			const running = (await s.call('get_queue')).structuredContent.running;
-			assert.equal(running.length, 1);
-			const done = await s.call('wait_for_execution', { prompt_id: running[0].prompt_id });
+			await rig.fault('pause');
+			// Again if it was given up before anything was submitted.
+			const prompt = await until(async () => {
+				await assert.rejects(s.call('execute_workflow_sync', { workflow: sampler() }, { timeout: 500 }));
+				const { running, pending } = (await s.call('get_queue')).structuredContent;
+				return [...running, ...pending][0];
+			}, 'a prompt that runs on');
+			await rig.fault('resume');
+			const done = await s.call('wait_for_execution', { prompt_id: prompt.prompt_id });
 			assert.equal(done.structuredContent.status, 'completed');
+		});
+
+		// Whenever the machine isn't busy, well under the two seconds after which the clients send SIGTERM.
+		test('ends by itself', async () => {
+			await until(async () => {
+				const s = await new Session(variant, rig).open();
+				await s.call('get_queue');
+				return await s.close() < 1900;
+			}, 'a quick end');
 		});
 
 		test('leaves no process behind', async () => {

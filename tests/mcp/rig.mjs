@@ -86,6 +86,12 @@ export class Rig {
 			throw new Error(await reply.text());
 	}
 
+	async fault(fault) {
+		const reply = await fetch(`${this.url}/sim/fault`, { method: 'POST', body: JSON.stringify({ fault }) });
+		if (!reply.ok)
+			throw new Error(await reply.text());
+	}
+
 	async queue() {
 		return (await fetch(`${this.url}/queue`)).json();
 	}
