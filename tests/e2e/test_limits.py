@@ -201,6 +201,7 @@ class Limits(TenantCase):
                     one.send_raw(b"x" * 65536)
             except OSError:
                 continue  # he was let go
+        d.until(lambda: d.counter("limits_hit") > 0, "the bound")
         told = []
         for one in crowd:
             try:
@@ -312,11 +313,13 @@ class Slow(TenantCase):
         reader = bob.client()
         mine = reader.ask("submit", workflow=sampler(), subscribe=True)["prompt_id"]
         theirs = ann.client().ask("submit", workflow=sampler(seed=2))["prompt_id"]
+        # One that has nothing to do: what a round trip takes on this machine now.
+        idle = self.daemon(sim).client()
 
         def flood(n):
             start = len(reader.events)
             emit(sim, d, [theirs, mine], 2 * n, rate=4000)
-            ping = self.ping_ms(reader)
+            ping = self.ping_ms(reader), self.ping_ms(idle)
             # All are there, or counted: Python reads slowly while it pings.
             seen = 0
 
@@ -331,21 +334,21 @@ class Slow(TenantCase):
             del reader.events[:]
             return ping
         flood(2000)
-        alone = min(flood(2000) for _ in range(2))
+        alone, _ = min(flood(2000) for _ in range(2))
         deaf = [ann.client() for _ in range(50)]
         for c in deaf:
             c.ask("subscribe", prompt_id=theirs)
         flood(4000)
         d.until(lambda: d.counter("missed") > 0, "the bound")
         before = memory_kb(d.proc.pid)
-        beside = min(flood(4000) for _ in range(3))
+        beside, now = min(flood(4000) for _ in range(3))
         after = memory_kb(d.proc.pid)
         print("reader's round trip %.3f ms alone, %.3f ms beside 50 that never read: x %.2f; "
               "supervisor %d KiB, then %d KiB" % (alone, beside, beside / alone, before, after))
         if not SANITIZED:
             # 50 x 256 KiB were there before; the flood adds nothing.
             self.assertLess(after - before, 2048)
-        self.assertLess(beside, 20 * alone + 1)
+        self.assertLess(beside, 20 * max(alone, now) + 1)
         self.assertEqual(d.counter("clients_shed"), 0)
         sim.fault("resume")
         self.completed(reader.finished(mine))

@@ -14,15 +14,18 @@ SESSIONS = 10
 
 
 class Trouble(Case):
-    def ten(self, steps=60, **config):
-        """Ten sessions, each with a call in flight; one prompt runs."""
+    def ten(self, steps=60, pause=0, **config):
+        """Ten sessions, each with a call in flight; one prompt runs, and stops
+        after `pause` steps until it is resumed."""
         config.setdefault("max_outstanding", SESSIONS)
         self.begin(**config)
+        if pause:
+            self.rig.fault(fault="pause", steps=pause)
         self.clients = [mcplib.Client(self.rig) for _ in range(SESSIONS)]
         for client in self.clients:
             client.initialize()
         self.calls = [c.call("execute_workflow_sync", {"workflow": sampler(steps=steps, step_ms=20, seed=i),
-                                                       "timeout_ms": 60000}, token="t")
+                                                       "timeout_ms": 300000}, token="t")
                       for i, c in enumerate(self.clients)]
         wait_for(lambda: len(self.posts()) == SESSIONS, "all to be posted")
         wait_for(self.running, "one to run")
@@ -33,6 +36,12 @@ class Trouble(Case):
             if any("Node" in p.get("message", "") for p in client.progress("t")):
                 return client
         return None
+
+    def reachable(self):
+        try:
+            return bool(self.rig.stats())
+        except OSError:
+            return False
 
     def result(self, client):
         """(is_error, the result), answered once."""
@@ -62,28 +71,32 @@ class Trouble(Case):
 
     def test_unreachable_for_two_seconds(self):
         """Failed, 10 of 10, or the process crashed; or "done" while it ran."""
-        self.ten(steps=30)
+        self.ten(steps=5, pause=2)
         for times in range(2):
             self.rig.fault(fault="drop", how="rst")
             self.rig.fault(fault="refuse", ms=2000)
             wait_for(lambda: self.rig.log_of("comfymuxd").count("lost the connection") > times, "the drop")
+            wait_for(self.reachable, "ComfyUI to be reached")
             self.link("connected")
+        self.rig.fault(fault="resume")
         self.all_completed()
         self.assertEqual(len(self.posts()), SESSIONS)
         self.assertEqual(self.rig.status()["counters"]["workers_failed"], 0)
 
     def test_unreachable_without_a_supervisor(self):
         """The same for those who have none."""
-        self.ten(steps=30, poll_interval_ms=300)
+        self.ten(steps=5, pause=2, poll_interval_ms=300)
         self.assertEqual(self.end_daemon(signal.SIGTERM), 0)
         self.until_asked("GET /queue", SESSIONS)
         self.rig.fault(fault="refuse", ms=2000)
+        wait_for(self.reachable, "ComfyUI to be reached")
+        self.rig.fault(fault="resume")
         self.all_completed()
         self.assertEqual(len(self.posts()), SESSIONS)
 
     def test_comfyui_killed(self):
         """Failed after a second with a connection's text; or "done"."""
-        self.ten(steps=1000, poll_interval_ms=300)
+        self.ten(steps=100000, poll_interval_ms=300)
         sim = self.rig.processes[0]
         sim.kill()
         sim.wait()
@@ -102,7 +115,7 @@ class Trouble(Case):
 
     def test_cleared_by_someone_else(self):
         """Waited for its whole timeout."""
-        self.ten(steps=1000, poll_interval_ms=60000)
+        self.ten(steps=100000, poll_interval_ms=60000)
         runs = self.running()
         self.rig.sim("POST", "/queue", {"clear": True})
         for client in self.clients:
@@ -118,7 +131,7 @@ class Trouble(Case):
 
     def test_interrupted_by_someone_else(self):
         """"error: execution_start"; or state done."""
-        self.ten(steps=1000, poll_interval_ms=60000)
+        self.ten(steps=100000, poll_interval_ms=60000)
         runs = self.running()
         self.rig.sim("POST", "/queue", {"clear": True})
         self.rig.sim("POST", "/interrupt", {})
@@ -134,12 +147,14 @@ class Trouble(Case):
         """Session gone, prompt orphaned, its id never told. Here the session
         goes on when its worker is killed; when the whole session is, a new
         one finds the prompt."""
-        self.ten(steps=30)
+        self.ten(steps=5, pause=2)
         for session in self.sessions():
+            self.assertGreater(session["pid"], 0)
             os.kill(session["pid"], signal.SIGKILL)
         victim = self.clients[-1]
         victim.process.kill()
         victim.process.wait()
+        self.rig.fault(fault="resume")
         self.clients.remove(victim)
         self.calls.pop()
         self.all_completed()

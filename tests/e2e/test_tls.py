@@ -292,12 +292,16 @@ class Shown(TlsCase):
 
 class Secret(TlsCase):
     def visible(self, pids):
-        """Whatever anybody could find, as {where: bytes}."""
+        """Whatever anybody could find, as {where: bytes}. Of what ends
+        meanwhile nobody finds anything."""
         found = {}
         for pid in pids:
             for name in ("cmdline", "environ", "status"):
-                with open("/proc/%d/%s" % (pid, name), "rb") as f:
-                    found["%d %s" % (pid, name)] = f.read()
+                try:
+                    with open("/proc/%d/%s" % (pid, name), "rb") as f:
+                        found["%d %s" % (pid, name)] = f.read()
+                except (FileNotFoundError, ProcessLookupError):
+                    continue
         for path in glob.glob(self.rig.dir + "/**", recursive=True):
             name = os.path.basename(path)
             if os.path.isfile(path) and name not in ("token", "headers"):
@@ -320,6 +324,7 @@ class Secret(TlsCase):
         self.assertEqual(run.wait(rig.PATIENCE_S), 0)
         from proclib import descendants
         found = self.visible([daemon.pid] + descendants(daemon.pid))
+        self.assertTrue(found["%d environ" % daemon.pid])
         for command in (("status", "--json"), ("status",), ("queue",), ("history",)):
             done = self.rig.run(*command, check=0)
             found[" ".join(command)] = (done.stdout + done.stderr).encode()
