@@ -106,8 +106,8 @@ class Submission(Case):
 
     def test_reply_that_never_comes(self):
         """Handled, but the answer is later than request_timeout_ms."""
-        self.begin(request_timeout_ms=700)
-        self.rig.fault(fault="delay", path="/prompt", method="POST", ms=4000, count=1)
+        self.begin(request_timeout_ms=4000)
+        self.rig.fault(fault="delay", path="/prompt", method="POST", ms=60000, count=1)
         self.start(sampler(steps=60)).completed()
         self.assertEqual(len(self.posts()), 1)
 
@@ -138,6 +138,7 @@ class Submission(Case):
         self.end_daemon()
         run = self.start(sampler(steps=20, seed=2), **ALONE)
         end = run.process.wait(rig.PATIENCE_S)
+        run.reader.join(rig.PATIENCE_S)
         self.assertEqual(end, 0, run.stderr())
         self.assertEqual(run.lines[-1]["status"], "completed")
         self.assertEqual(run.lines[-1]["prompt_id"], self.posts()[1])
@@ -150,6 +151,7 @@ class Submission(Case):
             self.rig.fault(fault="cut", path="/prompt", method="POST", count=1)
             run = self.start(sampler(steps=steps, seed=seed), **ALONE)
             self.assertEqual(run.process.wait(rig.PATIENCE_S), 0, run.stderr())
+            run.reader.join(rig.PATIENCE_S)
             self.assertEqual(run.lines[-1]["status"], "completed")
             self.assertEqual(run.lines[-1]["prompt_id"], self.posts()[-1])
         self.assertEqual(len(self.posts()), 2)

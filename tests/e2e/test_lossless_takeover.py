@@ -48,23 +48,30 @@ class Workers(Case):
         """Ctrl-C and a closing terminal reach the whole group; they are the
         keeper's to judge."""
         self.begin()
-        run = self.start(sampler(steps=60)).executing()
+        self.go_on(2)
+        run = self.start(sampler(steps=10)).executing()
         worker = self.worker_of(run)
         for sig in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
             os.kill(worker, sig)
-        run.steps(run.mark())
+        mark = run.mark()
+        self.go_on(2)
+        run.steps(mark)
         self.assertEqual(self.worker_of(run), worker)
+        self.resume()
         run.completed()
 
     def test_progress_goes_on_rising(self):
         """Killed again and again: one answer, in order, events throughout."""
         self.begin()
-        run = self.start(sampler(steps=250)).executing()
+        self.go_on(2)
+        run = self.start(sampler(steps=50)).executing()
         for _ in range(5):
             mark, worker = run.mark(), self.worker_of(run)
             os.kill(worker, signal.SIGKILL)
             self.successor_of(run, worker)
+            self.go_on(3)
             run.steps(mark, "websocket")
+        self.resume()
         self.assertEqual(run.completed()["progress_method"], "websocket")
         self.assertEqual(len(self.posts()), 1)
         self.assertEqual(self.polled(), 0)
@@ -72,7 +79,8 @@ class Workers(Case):
     def test_own_worker_killed(self):
         """The same without a supervisor."""
         self.rig.start_sim()
-        run = self.start(sampler(steps=250), comfyui=True)
+        self.go_on(2)
+        run = self.start(sampler(steps=50), comfyui=True)
         run.steps(0, "polling")
         for _ in range(3):
             mark, worker = run.mark(), self.own_worker(run)
@@ -81,6 +89,7 @@ class Workers(Case):
             wait_for(lambda: self.own_worker(run) != worker, "a successor")
             self.until_asked("GET /queue")
             self.assertGreaterEqual(run.mark(), mark)
+        self.resume()
         run.completed()
         self.assertEqual(len(self.posts()), 1)
 
@@ -91,7 +100,8 @@ class Workers(Case):
         for client in clients:
             client.initialize()
         self.rig.fault(fault="pause")
-        calls = [c.call("execute_workflow_sync", {"workflow": sampler(steps=2, step_ms=5, seed=i)}, token="t")
+        calls = [c.call("execute_workflow_sync", {"workflow": sampler(steps=2, step_ms=5, seed=i),
+                                                  "timeout_ms": 600000}, token="t")
                  for i, c in enumerate(clients)]
         wait_for(lambda: self.rig.status()["prompts"]["active"] + self.rig.status()["prompts"]["queued"] == SESSIONS,
                  "all to be submitted")
@@ -127,12 +137,15 @@ class Workers(Case):
 
     def test_replaced_while_progress_is_told(self):
         self.begin()
-        run = self.start(sampler(steps=200)).executing()
+        self.go_on(2)
+        run = self.start(sampler(steps=50)).executing()
         for _ in range(3):
             mark, session = run.mark(), self.session_of(run)
             self.rig.run("restart-workers", session["id"], check=0)
             self.successor_of(run, session["pid"])
+            self.go_on(3)
             run.steps(mark, "websocket")
+        self.resume()
         self.assertEqual(run.completed()["progress_method"], "websocket")
         self.assertEqual(len(self.posts()), 1)
         self.assertEqual(self.upstream()["reconnects"], 0)
@@ -180,9 +193,11 @@ class Blame(Case):
     def test_killing_blames_nobody(self):
         self.begin()
         client = self.session()
-        call = client.call("execute_workflow_sync", {"workflow": sampler(steps=150)})
+        self.go_on(2)
+        call = client.call("execute_workflow_sync", {"workflow": sampler(steps=50)})
         for _ in range(4):
             self.kill(client, signal.SIGKILL)
+        self.resume()
         result = client.answer(call)["result"]
         self.assertFalse(result["isError"], result)
         self.assertEqual(len(self.posts()), 1)
@@ -231,12 +246,12 @@ class Supervisor(Case):
         in the supervisor is posted once; nobody polls any more."""
         self.begin(max_outstanding=1, allow_users="*")
         client_id = self.client_id()
+        self.go_on(2)  # none is to end before all are back
         runs = [self.start(sampler(steps=150, seed=i)) for i in range(3)]
         wait_for(lambda: self.rig.status()["prompts"]["queued"] == 2, "two to wait")
         wait_for(lambda: any(l.get("current_node_progress") for r in runs for l in r.lines), "one to run")
         self.assertEqual(len(self.posts()), 1)
         before = {s["id"]: (s["pid"], s["keeper_pid"]) for s in self.sessions()}
-        self.rig.fault(fault="pause")  # none is to end before all are back
         self.end_daemon()
         self.until_asked("GET /queue", 2)
         for worker, _ in before.values():
@@ -262,7 +277,8 @@ class Supervisor(Case):
             self.skipTest("needs root to pose as others")
         self.begin(allow_users="*")
         os.chmod(self.rig.dir, 0o777)
-        path = self.rig.write("theirs.json", sampler(steps=250))
+        path = self.rig.write("theirs.json", sampler(steps=50))
+        self.go_on(2)
         os.chmod(path, 0o644)
         for name in ("config", "xdg-state", "xdg-state/comfymux"):
             os.makedirs(self.rig.path(name), exist_ok=True)
@@ -278,7 +294,6 @@ class Supervisor(Case):
                              preexec_fn=run_as(12001), stdout=-1)
         while b'"executing"' not in self.rig.read_line(run.stdout, "progress"):
             pass
-        self.rig.fault(fault="pause")
         self.assertEqual(self.session_of(run)["uid"], 12001)
         worker = self.worker_of(run)
         self.end_daemon()
@@ -295,7 +310,8 @@ class Supervisor(Case):
         """The keeper has asked the new supervisor for a bus for its worker, and
         has no answer yet: it gets a successor all the same."""
         self.begin()
-        run = self.start(sampler(steps=150)).executing()
+        self.go_on(2)
+        run = self.start(sampler(steps=50)).executing()
         worker = self.worker_of(run)
 
         def sockets():
@@ -314,6 +330,7 @@ class Supervisor(Case):
             wait_for(lambda: stat_of(run.pid)[0] == "S", "the keeper to hear of it")
         finally:
             daemon.send_signal(signal.SIGCONT)
+        self.resume()
         run.completed()
         self.assertEqual(len(self.posts()), 1)
 
@@ -321,6 +338,7 @@ class Supervisor(Case):
         """Finished while neither the supervisor nor the worker looked: told
         when it is known, as what it is."""
         self.begin()
+        self.go_on(2)
         runs = [self.start(sampler(steps=40)).executing()]
         runs.append(self.start({"1": {"class_type": "SimError", "inputs": {"message": "out of paint",
                                                                          "type": "PaintError"}},
@@ -332,6 +350,7 @@ class Supervisor(Case):
             os.kill(worker, signal.SIGSTOP)
         try:
             self.end_daemon()
+            self.resume()
             wait_for(lambda: len(self.facts("end")) == 2, "their ends")
             self.start_daemon()
         finally:
@@ -343,9 +362,9 @@ class Supervisor(Case):
     def test_stopped(self):
         """SIGTERM, and the service removed: a worker of the keeper's own."""
         self.begin(max_outstanding=10)
-        runs = [self.start(sampler(steps=100, seed=i)) for i in range(3)]
+        self.go_on(2)  # none is to end before its worker is replaced
+        runs = [self.start(sampler(steps=50, seed=i)) for i in range(3)]
         wait_for(lambda: any(l.get("current_node_progress") for r in runs for l in r.lines), "one to run")
-        self.rig.fault(fault="pause")  # none is to end before its worker is replaced
         workers = [self.worker_of(r) for r in runs]
         self.assertEqual(self.end_daemon(signal.SIGTERM), 0)
         for worker in workers:
@@ -361,9 +380,9 @@ class Supervisor(Case):
         """What waited in the supervisor is not posted by anybody else until
         it is back, within the time that a worker waits for it."""
         self.begin(max_outstanding=1, allow_users="*")
+        self.go_on(2)
         runs = [self.start(sampler(steps=60, seed=i)) for i in range(3)]
         wait_for(lambda: self.rig.status()["prompts"]["queued"] == 2, "two to wait")
-        self.rig.fault(fault="pause")
         self.assertEqual(self.end_daemon(signal.SIGTERM), 0)
         for run in runs:
             self.own_worker(run)
@@ -376,9 +395,9 @@ class Supervisor(Case):
     def test_stopped_for_a_restart(self):
         """SIGUSR2 leaves the workers alive; they are attached again."""
         self.begin()
-        runs = [self.start(sampler(steps=150, seed=i)) for i in range(3)]
+        self.go_on(2)
+        runs = [self.start(sampler(steps=50, seed=i)) for i in range(3)]
         wait_for(lambda: any(l.get("current_node_progress") for r in runs for l in r.lines), "one to run")
-        self.rig.fault(fault="pause")
         before = {r.pid: self.session_of(r) for r in runs}
         self.assertEqual(self.end_daemon(signal.SIGUSR2), 0)
         for session in before.values():
@@ -400,11 +419,11 @@ class Supervisor(Case):
         """A worker of the keeper's own gives way to a forked one, in the middle
         of a run."""
         self.rig.start_sim()
-        runs = [self.start(sampler(steps=200, seed=i), comfyui=True) for i in range(2)]
+        self.go_on(2)
+        runs = [self.start(sampler(steps=50, seed=i), comfyui=True) for i in range(2)]
         for run in runs:
             run.wait(lambda l: l["method"] == "polling", "polling")
         wait_for(lambda: len(self.posts()) == 2, "the POSTs")
-        self.rig.fault(fault="pause")
         own = [self.own_worker(run) for run in runs]
         marks = [r.mark() for r in runs]
         self.start_daemon()
@@ -472,7 +491,8 @@ class Supervisor(Case):
     def held(self):
         """Two runs that wait in a supervisor, which is killed; one ComfyUI has."""
         self.begin(max_outstanding=1, allow_users="*")
-        runs = [self.start(sampler(steps=200, seed=i)) for i in range(3)]
+        self.go_on(2)  # one is to stay there
+        runs = [self.start(sampler(steps=50, seed=i)) for i in range(3)]
         wait_for(lambda: self.rig.status()["prompts"]["queued"] == 2, "two to wait")
         posted = self.posts()
         waiting = [r for r in runs if r.wait(lambda l: True, "a line")["prompt_id"] not in posted]
@@ -502,21 +522,25 @@ class Supervisor(Case):
                 os.kill(worker, signal.SIGCONT)
         for run in waiting:
             self.assertNotIn("may still run", run.failed("cancelled", 3))
+        self.resume()
         wait_for(lambda: self.rig.status()["prompts"]["retained"] == 3, "all ends")
         self.assertEqual(len(self.posts()), 1)
 
     def test_killed_again_and_again(self):
         """With prompts in every state, and workers that die as well."""
-        self.begin(max_outstanding=2)
+        self.begin(max_outstanding=2, allow_users="*")
+        self.go_on(2)
         runs = [self.start(sampler(steps=40, seed=i)) for i in range(6)]
-        wait_for(lambda: self.rig.status()["prompts"]["queued"] == 4, "four to wait")
+        wait_for(lambda: self.rig.status()["prompts"]["queued"] == 5, "five to wait")
+        self.assertEqual(len(self.posts()), 2)
+        self.resume()
         for round in range(4):
             wait_for(lambda: len(self.facts("end")) > round, "another end")
             for session in self.sessions()[round % 2::2]:
                 if session["pid"] > 0:
                     proclib.end(session["pid"])
             self.end_daemon()
-            self.start_daemon(max_outstanding=2)
+            self.start_daemon(max_outstanding=2, allow_users="*")
         for run in runs:
             run.completed()
         self.assertEqual(len(self.posts()), 6)

@@ -57,14 +57,14 @@ class Sandbox(unittest.TestCase):
         _, pids = self.processes(daemon)
         for pid in pids:
             wait_for(lambda: status_of(pid)["NoNewPrivs"] == "1", "the sandbox")
+            wait_for(lambda: SANITIZED or os.stat("/proc/%d/environ" % pid).st_uid == 0, "no dump of it")
             self.shut_in(pid)
-        self.assertEqual(limit_of(pids[2], "Max open files"), "256")
+        wait_for(lambda: limit_of(pids[2], "Max open files") == "256", "its limit of files")
         if SANITIZED:
             self.assertIn("no system call filter in a build with sanitizers", self.rig.log_of("comfymuxd"))
             return
         # Each has its own and those before it.
-        filters = [int(status_of(p)["Seccomp_filters"]) for p in pids]
-        self.assertEqual(filters, [1, 2, 4])
+        wait_for(lambda: [int(status_of(p)["Seccomp_filters"]) for p in pids] == [1, 2, 4], "all filters")
 
     @unittest.skipIf(os.geteuid() != 0, "needs root to be somebody else")
     def test_of_a_plain_user(self):
@@ -90,6 +90,7 @@ class Sandbox(unittest.TestCase):
         for pid in pids:
             self.assertEqual(status_of(pid)["Uid"].split()[0], "12001")
             wait_for(lambda: status_of(pid)["NoNewPrivs"] == "1", "the sandbox")
+            wait_for(lambda: SANITIZED or os.stat("/proc/%d/environ" % pid).st_uid == 0, "no dump of it")
             self.shut_in(pid)
 
     def test_of_a_worker_of_ones_own(self):

@@ -249,8 +249,7 @@ class Service(unittest.TestCase):
         self.run_init("start", check=0)
         guardian, first = self.pids()
         os.kill(first, signal.SIGKILL)
-        second = wait_for(lambda: (self.pids() + [0, 0])[1] not in (0, first) and self.pids()[1],
-                          "another supervisor")
+        second = wait_for(lambda: [pid for pid in self.pids()[1:] if pid != first], "another supervisor")[0]
         wait_for(self.rig.can_connect, "its socket")
         self.assertEqual(self.pids(), [guardian, second])
         self.run_init("status", check=0)
@@ -322,21 +321,25 @@ class Service(unittest.TestCase):
 
         # restart: the worker stays.
         worker = client.worker()
+        self.rig.fault(fault="pause", steps=2)
         running = client.call("execute_workflow_sync", {"workflow": json.loads(sampler(steps=40, step_ms=50))})
         wait_for(lambda: self.rig.status()["prompts"]["active"] == 1, "the prompt to run")
         self.start_and_link("restart")
         wait_for(lambda: client.worker() == worker, "the session to come back")
+        self.rig.fault(fault="resume")
         result = client.answer(running)["result"]["structuredContent"]
         self.assertEqual(result["status"], "completed")
         self.assertEqual(self.works(client), "websocket")
         self.assertEqual(client.worker(), worker)
 
         # stop: the service's processes end, the session goes on by polling.
+        self.rig.fault(fault="pause", steps=2)
         running = client.call("execute_workflow_sync", {"workflow": json.loads(sampler(steps=60, step_ms=50))})
         wait_for(lambda: self.rig.status()["prompts"]["active"] == 1, "the prompt to run")
         pids = self.pids()
         self.run_init("stop", check=0)
         self.assertFalse(any(map(is_running, pids + [worker])))
+        self.rig.fault(fault="resume")
         self.assertEqual(client.answer(running)["result"]["structuredContent"]["status"], "completed")
         self.assertIsNone(client.process.poll())
 

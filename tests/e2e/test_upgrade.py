@@ -54,16 +54,18 @@ class Upgrade(Case):
         self.install(build)
         self.begin(log_level="debug", max_outstanding=10)
         self.assertEqual(self.rig.status()["version"], self.versions[build])
-        run = self.start(sampler(steps=400)).executing()
+        self.go_on(2)
+        run = self.start(sampler(steps=50)).executing()
         client = mcplib.Client(self.rig)
         client.initialize()
-        call = client.call("execute_workflow_sync", {"workflow": sampler(steps=20, seed=2), "timeout_ms": 60000},
+        call = client.call("execute_workflow_sync", {"workflow": sampler(steps=20, seed=2), "timeout_ms": 600000},
                            token="t")
         client.wait(lambda: client.progress("t"), "progress")
-        self.assertEqual(len(self.posts()), 2)
+        wait_for(lambda: len(self.posts()) == 2, "the POSTs")
         return run, client, call
 
     def end_calls(self, run, client, call):
+        self.resume()
         self.assertEqual(run.completed()["progress_method"], "websocket")
         result = client.answer(call)["result"]
         self.assertFalse(result["isError"], result)
@@ -100,9 +102,11 @@ class Upgrade(Case):
         # The workers are still those of before, under the new supervisor.
         mark = run.mark()
         self.assertEqual({self.worker_of(run), self.worker_of(client.process)}, workers)
+        self.go_on(3)
         run.steps(mark, "websocket")
         self.replaced(run, client, self.versions[after])
         mark = run.mark()
+        self.go_on(3)
         run.steps(mark, "websocket")
         self.end_calls(*calls)
         # A client of today, and one of yesterday.
@@ -129,11 +133,13 @@ class Upgrade(Case):
         """The keeper of before execs the worker that is installed now."""
         self.install("this")
         self.begin()
-        run = self.start(sampler(steps=100)).executing()
+        self.go_on(2)
+        run = self.start(sampler(steps=50)).executing()
         self.install("other")
         self.assertEqual(self.end_daemon(signal.SIGTERM), 0)
         own = self.own_worker(run)
         wait_for(lambda: os.readlink("/proc/%d/exe" % own) == os.path.join(self.bin, "comfymux-worker"), "its exec")
+        self.resume()
         run.completed()
         self.assertEqual(len(self.posts()), 1)
 
