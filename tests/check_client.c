@@ -444,8 +444,11 @@ static void run_until(const char *what)
 
 START_TEST(timeouts)
 {
+	int64_t now_ms = clock_ms();
 	int calls[4] = {0};
 
+	/* It decides what is overdue, however late the timer's call is. */
+	clock_fake(now_ms);
 	greet();
 	for (int i = 0; i < 4; i++) {
 		static const unsigned ms[] = {60, 20, 60000, 40};
@@ -455,9 +458,11 @@ START_TEST(timeouts)
 		                                 NULL),
 		                  0);
 	}
+	clock_fake(now_ms + 20);
 	run_until("R-");
 	ck_assert_int_eq(calls[1], 1);
 	ck_assert_int_eq(last.code, ERR_TIMEOUT);
+	clock_fake(now_ms + 60);
 	run_until("R---");
 	ck_assert(calls[0] == 1 && calls[3] == 1 && calls[2] == 0);
 	/* Too late, and ignored. */
@@ -465,6 +470,7 @@ START_TEST(timeouts)
 	ck_assert_str_eq(seen, "R---");
 	say("{\"id\":4,\"ok\":true,\"result\":{}}\n");
 	ck_assert_str_eq(seen, "R---+");
+	clock_fake(-1);
 }
 END_TEST
 
@@ -841,7 +847,7 @@ START_TEST(busy)
 	struct listener l;
 	struct error err;
 	int fds[8], n = 0, fd;
-	int64_t before_ms;
+	int64_t took_ms;
 	pid_t pid;
 
 	ck_assert_int_eq(listener_init(&l, path, 0600, NULL), 0);
@@ -865,10 +871,15 @@ START_TEST(busy)
 	ck_assert_int_eq(client_connect(&cfg, NULL, &err), -1);
 	ck_assert_int_eq(err.code, ERR_UNREACHABLE);
 	ck_assert_ptr_nonnull(strstr(err.text, "too busy"));
-	before_ms = clock_ms();
-	ck_assert_int_eq(client_connect_now(&cfg, &err), -1);
-	ck_assert_int_eq(err.code, ERR_UNREACHABLE);
-	ck_assert_int_lt(clock_ms() - before_ms, CLIENT_CONNECT_MS);
+	/* One that waits does so each time, a busy machine doesn't. */
+	took_ms = CLIENT_CONNECT_MS;
+	for (int i = 0; i < 3 && took_ms >= CLIENT_CONNECT_MS; i++) {
+		took_ms = -clock_ms();
+		ck_assert_int_eq(client_connect_now(&cfg, &err), -1);
+		ck_assert_int_eq(err.code, ERR_UNREACHABLE);
+		took_ms += clock_ms();
+	}
+	ck_assert_int_lt(took_ms, CLIENT_CONNECT_MS);
 	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
 	while (n > 0)
 		(void)close(fds[--n]);

@@ -297,25 +297,36 @@ START_TEST(lingering_close_blocks)
 }
 END_TEST
 
-START_TEST(lingering_socket_is_discarded_at_once)
+static int64_t ms_to_discard_lingering(void)
 {
 	int sv[2], fds[FD_PASS_MAX], peer, s = make_lingering(&peer);
-	int64_t start_ms;
+	int64_t took_ms;
 	size_t n;
 	char byte;
 
 	make_pair(sv);
 	push(sv[0], &s, 1);
 	(void)close(s);
-	start_ms = clock_ms();
+	took_ms = -clock_ms();
 	ck_assert_int_eq(fd_recv(sv[1], &byte, 1, fds, &n), 1);
 	ck_assert_uint_eq(n, 1);
 	fd_discard(fds, n);
 	ck_assert_int_lt(fcntl(fds[0], F_GETFD), 0);
-	ck_assert_int_lt(clock_ms() - start_ms, SOON_MS);
+	took_ms += clock_ms();
 	(void)close(peer);
 	(void)close(sv[0]);
 	(void)close(sv[1]);
+	return took_ms;
+}
+
+/* One that blocks does so each time, a busy machine doesn't. */
+START_TEST(lingering_socket_is_discarded_at_once)
+{
+	int64_t took_ms = SOON_MS;
+
+	for (int i = 0; i < 3 && took_ms >= SOON_MS; i++)
+		took_ms = ms_to_discard_lingering();
+	ck_assert_int_lt(took_ms, SOON_MS);
 }
 END_TEST
 

@@ -13,9 +13,9 @@
 #define ID "11111111-1111-4111-8111-111111111111"
 
 static const struct link_patience quick = {
-	.attach_ms = 500,
-	.quiet_ms = 1000,
-	.ping_ms = 500,
+	.attach_ms = 60000,
+	.quiet_ms = 60000,
+	.ping_ms = 60000,
 	.away_ms = 300,
 	.away_cancel_ms = 100,
 	.lookup_gap_ms = 50,
@@ -128,8 +128,8 @@ static void setup(void)
 	struct error err;
 	struct link_config cfg = {
 		.kind = "run",
-		.connect_timeout_ms = 1000,
-		.request_timeout_ms = 2000,
+		.connect_timeout_ms = 60000,
+		.request_timeout_ms = 60000,
 		.poll_interval_ms = 200,
 		.patience = &quick,
 		.had_bus = true,
@@ -491,8 +491,8 @@ START_TEST(tenant_polls_own_only)
 		.kind = "run",
 		.comfyui = script_server_url(comfy.server),
 		.poll_interval_ms = 200,
-		.connect_timeout_ms = 1000,
-		.request_timeout_ms = 2000,
+		.connect_timeout_ms = 60000,
+		.request_timeout_ms = 60000,
 		.tenant = true,
 	};
 	struct link *own = lnk;
@@ -519,8 +519,8 @@ START_TEST(submitted_alone_is_lost)
 		.kind = "run",
 		.comfyui = script_server_url(comfy.server),
 		.poll_interval_ms = 200,
-		.connect_timeout_ms = 1000,
-		.request_timeout_ms = 2000,
+		.connect_timeout_ms = 60000,
+		.request_timeout_ms = 60000,
 	};
 	struct link *other = lnk;
 	struct error err;

@@ -173,8 +173,8 @@ static void say_hello(const char *more)
 
 	snprintf(hello, sizeof(hello),
 	         "{\"kind\":\"run\",\"comfyui\":\"%s\",\"comfyui_named\":true,"
-	         "\"client_id\":\"k-client\",\"connect_timeout_ms\":1000,"
-	         "\"request_timeout_ms\":2000,\"poll_interval_ms\":200,"
+	         "\"client_id\":\"k-client\",\"connect_timeout_ms\":60000,"
+	         "\"request_timeout_ms\":60000,\"poll_interval_ms\":200,"
 	         "\"log_level\":\"error\"%s}",
 	         script_server_url(comfy.server), more);
 	tell(CHANNEL_HELLO, 0, hello);
@@ -409,7 +409,7 @@ START_TEST(timeout_is_an_error)
 	start_alone();
 	tell(CHANNEL_REQUEST, 1,
 	     "{\"op\":\"run\",\"params\":{\"prompt_id\":\"" ID
-	     "\",\"timeout_ms\":2500,\"workflow\":" WORKFLOW "}}");
+	     "\",\"timeout_ms\":5000,\"workflow\":" WORKFLOW "}}");
 	a = await(CHANNEL_RESPONSE, 1);
 	expect(a, "error.type", "\"timeout\"");
 	expect(a, "error.prompt_id", "\"" ID "\"");

@@ -488,9 +488,9 @@ void run_for(struct ev_loop *loop, unsigned ms)
 /* --- link ---------------------------------------------------------------- */
 
 const struct link_patience fake_patience = {
-	.attach_ms = 500,
-	.quiet_ms = 5000,
-	.ping_ms = 500,
+	.attach_ms = 60000,
+	.quiet_ms = 60000,
+	.ping_ms = 60000,
 	.away_ms = 400,
 	.away_cancel_ms = 150,
 	.lookup_gap_ms = 50,
@@ -503,8 +503,8 @@ struct link *fake_link_new(struct ev_loop *loop, const struct fake_comfy *c,
 		.kind = "run",
 		.comfyui = script_server_url(c->server),
 		.client_id = "my-client",
-		.connect_timeout_ms = 1000,
-		.request_timeout_ms = 1000,
+		.connect_timeout_ms = 60000,
+		.request_timeout_ms = 60000,
 		.poll_interval_ms = poll_interval_ms,
 		.patience = &fake_patience,
 	};
