@@ -29,6 +29,7 @@ struct frame *frame_new_pair(const void *head, size_t head_len,
 	f->refs = 1;
 	f->fd = fd;
 	f->counted = NULL;
+	f->seq = 0;
 	f->len = head_len + len;
 	if (head_len > 0)
 		memcpy(f->data, head, head_len);

@@ -9,6 +9,7 @@
 #define IPC_FRAME_H
 
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #define FRAME_BATCH_MAX 64 /* frames written with one system call */
@@ -18,6 +19,8 @@ struct frame {
 	int fd; /* -1: none; sent on the first byte */
 	/* NULL, or where it is counted while it lives, set after frame_new. */
 	size_t *counted;
+	/* Of the event that it tells, set after frame_new; 0: it has none. */
+	uint64_t seq;
 	size_t len;
 	char data[];
 };

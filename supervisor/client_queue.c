@@ -15,7 +15,7 @@ struct entry {
 
 struct due {
 	struct list link;
-	uint64_t missed;
+	uint64_t missed, seq;
 	char id[UUID_LEN + 1];
 };
 
@@ -110,13 +110,21 @@ int client_queue_reply(struct client_queue *q, struct frame *f)
 	return append(q, f, NULL);
 }
 
+static void add_missed(struct due *d, const struct frame *f)
+{
+	d->missed++;
+	d->seq = f->seq;
+}
+
+/* `f`: the event that is left out, NULL if none is. */
 static int note_due(struct client_queue *q, const char *prompt_id,
-                    uint64_t missed)
+                    const struct frame *f)
 {
 	struct due *d = map_get(&q->due_by_id, prompt_id, strlen(prompt_id));
 
 	if (d) {
-		d->missed += missed;
+		if (f)
+			add_missed(d, f);
 		return 0;
 	}
 	if (q->due_by_id.count >= CLIENT_QUEUE_DUE_MAX)
@@ -125,7 +133,9 @@ static int note_due(struct client_queue *q, const char *prompt_id,
 	if (!d)
 		return -ENOMEM;
 	memcpy(d->id, prompt_id, sizeof(d->id));
-	d->missed = missed;
+	d->missed = d->seq = 0;
+	if (f)
+		add_missed(d, f);
 	if (map_add(&q->due_by_id, d->id, strlen(d->id), d) != 0) {
 		free(d);
 		return -ENOMEM;
@@ -158,7 +168,7 @@ int client_queue_event(struct client_queue *q, struct frame *f,
 	if (!list_empty(&q->due) &&
 	    map_get(&q->due_by_id, prompt_id, strlen(prompt_id))) {
 		q->missed++;
-		return note_due(q, prompt_id, 1);
+		return note_due(q, prompt_id, f);
 	}
 	if (fold == FOLD_STEP && q->count > 0)
 		fold_step(q, prompt_id);
@@ -166,14 +176,14 @@ int client_queue_event(struct client_queue *q, struct frame *f,
 	if (q->count > 0 &&
 	    (q->bytes + f->len > q->quota || client_queue_over(q))) {
 		q->missed++;
-		return note_due(q, prompt_id, 1);
+		return note_due(q, prompt_id, f);
 	}
 	return append(q, f, fold == FOLD_STEP ? prompt_id : NULL);
 }
 
 int client_queue_want(struct client_queue *q, const char *prompt_id)
 {
-	return note_due(q, prompt_id, 0);
+	return note_due(q, prompt_id, NULL);
 }
 
 void client_queue_unwant(struct client_queue *q, const char *prompt_id)
@@ -193,7 +203,7 @@ void client_queue_forget_due(struct client_queue *q)
 }
 
 bool client_queue_due(struct client_queue *q, char id[UUID_LEN + 1],
-                      uint64_t *missedp)
+                      uint64_t *missedp, uint64_t *seqp)
 {
 	struct due *d;
 
@@ -205,6 +215,7 @@ bool client_queue_due(struct client_queue *q, char id[UUID_LEN + 1],
 	d = list_first(&q->due, struct due, link);
 	memcpy(id, d->id, sizeof(d->id));
 	*missedp = d->missed;
+	*seqp = d->seq;
 	drop_due(q, d);
 	return true;
 }

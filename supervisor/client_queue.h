@@ -61,10 +61,10 @@ void client_queue_unwant(struct client_queue *q, const char *prompt_id);
 void client_queue_forget_due(struct client_queue *q);
 
 /* The prompt whose snapshot is due next, if there is room for one; `*missedp`
- * events of it were left out. The note is gone then: the caller queues the
- * snapshot at once. */
+ * events of it were left out, the last of them was number `*seqp`. The note is
+ * gone then: the caller queues the snapshot at once. */
 bool client_queue_due(struct client_queue *q, char id[UUID_LEN + 1],
-                      uint64_t *missedp);
+                      uint64_t *missedp, uint64_t *seqp);
 
 /* The next frame, its reference the caller's then; NULL if none waits. */
 struct frame *client_queue_pop(struct client_queue *q);

@@ -392,12 +392,12 @@ void peer_refuse(struct peer *p, struct span id, const struct error *err,
 static void send_due(struct peer *p)
 {
 	char id[UUID_LEN + 1];
-	uint64_t missed;
+	uint64_t missed, seq;
 
 	for (int n = 0; n < HUB_SNAPSHOTS_PER_TURN; n++) {
-		if (!client_queue_due(&p->queue, id, &missed))
+		if (!client_queue_due(&p->queue, id, &missed, &seq))
 			return;
-		(void)tell_snapshot(p->sv, p, id, missed);
+		(void)tell_snapshot(p->sv, p, id, missed, seq);
 	}
 	/* The next turn goes on. */
 	peer_touch(p);

@@ -121,6 +121,7 @@ static void tell(struct supervisor *sv, struct prompt *p, enum event event,
 	d.frame = build(sv, &line);
 	if (!d.frame)
 		return;
+	d.frame->seq = line.seq;
 	sv->counters.lines++;
 	sv->event_stamp++;
 	subject_tell(&p->subject, sv->event_stamp, deliver, &d);
@@ -183,7 +184,7 @@ static bool on_ended(void *user, const struct store_ended *e)
 }
 
 bool tell_snapshot(struct supervisor *sv, struct peer *peer, const char *id,
-                   uint64_t missed)
+                   uint64_t missed, uint64_t seq)
 {
 	struct prompt *p = tracker_find(&sv->tracker, id, strlen(id));
 	struct snapshot s = {.sv = sv, .peer = peer};
@@ -194,8 +195,8 @@ bool tell_snapshot(struct supervisor *sv, struct peer *peer, const char *id,
 	/* No prompt is called so. */
 	if (id[0] == 'j')
 		return tell_job_state(sv, peer, id);
-	s.line = (struct event_line){.event = EVENT_SNAPSHOT,
-	                             .t_ms = clock_epoch_ms()};
+	s.line = (struct event_line){
+		.event = EVENT_SNAPSHOT, .seq = seq, .t_ms = clock_epoch_ms()};
 	if (missed > 0) {
 		n = snprintf(s.missed, sizeof(s.missed), "{\"missed\":%llu}",
 		             (unsigned long long)missed);
@@ -226,7 +227,7 @@ void tell_snapshot_soon(struct supervisor *sv, struct peer *peer,
 {
 	if (peer->queue.bytes <= peer->queue.quota / 2) {
 		client_queue_unwant(&peer->queue, id);
-		(void)tell_snapshot(sv, peer, id, 0);
+		(void)tell_snapshot(sv, peer, id, 0, 0);
 	} else if (client_queue_want(&peer->queue, id) != 0) {
 		peer->closing = true;
 	}
@@ -268,7 +269,8 @@ int tell_release(struct supervisor *sv, struct wait *w)
 	if (w->held_missed > 0) {
 		/* What was held is part of the snapshot. */
 		(void)tell_snapshot(sv, w->peer, p->id,
-		                    w->held_missed + w->held_count - 1);
+		                    w->held_missed + w->held_count - 1,
+		                    p->log.seq);
 		return 0;
 	}
 	for (size_t i = 0; i < w->held_count; i++)

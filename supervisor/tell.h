@@ -12,11 +12,11 @@ void tell_event(struct supervisor *sv, struct prompt *p, enum event event,
 /* An event of ComfyUI, with what its data is cut down to. */
 void tell_comfy_event(struct supervisor *sv, struct prompt *p,
                       const struct comfy_event *ev);
-/* The state so far, to one client; `missed` events were left out before. The
- * prompt may have ended and be in the store only. False if there is none of
- * that id (any more). */
+/* The state so far, to one client; `missed` events were left out before, until
+ * number `seq`. The prompt may have ended and be in the store only, which knows
+ * of no numbers. False if there is none of that id (any more). */
 bool tell_snapshot(struct supervisor *sv, struct peer *peer, const char *id,
-                   uint64_t missed);
+                   uint64_t missed, uint64_t seq);
 /* A submit that subscribes waits for its answer: from now on events are held
  * for it, a snapshot first. `previews`: it wants them, from its answer on. */
 void tell_hold(struct supervisor *sv, struct wait *w, bool previews);

@@ -31,8 +31,10 @@ static void teardown(void)
 static int event(const char *text, enum event_fold fold, const char *id)
 {
 	struct frame *f = frame_new(text, strlen(text), -1);
-	int r = client_queue_event(&q, f, fold, id);
+	int r;
 
+	f->seq = strtoull(text, NULL, 10);
+	r = client_queue_event(&q, f, fold, id);
 	frame_unref(f);
 	return r;
 }
@@ -143,7 +145,7 @@ END_TEST
 START_TEST(test_gap_is_counted)
 {
 	char id[UUID_LEN + 1];
-	uint64_t missed = 0;
+	uint64_t missed = 0, seq = 0;
 
 	ck_assert_int_eq(event(text_of(QUOTA), FOLD_KEEP, ID_A), 0);
 	ck_assert_int_eq(event("1", FOLD_STEP, ID_B), 0);
@@ -151,20 +153,22 @@ START_TEST(test_gap_is_counted)
 	ck_assert_int_eq(event("3", FOLD_KEEP, ID_A), 0);
 	ck_assert_uint_eq(q.missed, 3);
 	/* No room yet. */
-	ck_assert(!client_queue_due(&q, id, &missed));
+	ck_assert(!client_queue_due(&q, id, &missed, &seq));
 	frame_unref(client_queue_pop(&q));
 	/* Room again, but what was missed comes first. */
 	ck_assert_int_eq(event("4", FOLD_KEEP, ID_B), 0);
 	ck_assert_uint_eq(q.count, 0);
-	ck_assert(client_queue_due(&q, id, &missed));
+	ck_assert(client_queue_due(&q, id, &missed, &seq));
 	ck_assert_str_eq(id, ID_B);
 	ck_assert_uint_eq(missed, 3);
+	ck_assert_uint_eq(seq, 4);
 	ck_assert_int_eq(reply("snapshot"), 0);
 	ck_assert_int_eq(event("5", FOLD_KEEP, ID_B), 0);
-	ck_assert(client_queue_due(&q, id, &missed));
+	ck_assert(client_queue_due(&q, id, &missed, &seq));
 	ck_assert_str_eq(id, ID_A);
 	ck_assert_uint_eq(missed, 1);
-	ck_assert(!client_queue_due(&q, id, &missed));
+	ck_assert_uint_eq(seq, 3);
+	ck_assert(!client_queue_due(&q, id, &missed, &seq));
 	ck_assert_str_eq(drain(), "snapshot 5");
 }
 END_TEST
@@ -172,16 +176,17 @@ END_TEST
 START_TEST(test_due_waits_for_half_the_quota)
 {
 	char id[UUID_LEN + 1];
-	uint64_t missed;
+	uint64_t missed, seq;
 
 	ck_assert_int_eq(client_queue_want(&q, ID_A), 0);
 	ck_assert(!client_queue_idle(&q));
 	ck_assert_int_eq(reply(text_of(QUOTA / 2 + 1)), 0);
-	ck_assert(!client_queue_due(&q, id, &missed));
+	ck_assert(!client_queue_due(&q, id, &missed, &seq));
 	frame_unref(client_queue_pop(&q));
 	ck_assert_int_eq(reply(text_of(QUOTA / 2)), 0);
-	ck_assert(client_queue_due(&q, id, &missed));
+	ck_assert(client_queue_due(&q, id, &missed, &seq));
 	ck_assert_uint_eq(missed, 0);
+	ck_assert_uint_eq(seq, 0);
 	ck_assert_uint_eq(q.missed, 0);
 }
 END_TEST
@@ -189,16 +194,16 @@ END_TEST
 START_TEST(test_unwant)
 {
 	char id[UUID_LEN + 1];
-	uint64_t missed;
+	uint64_t missed, seq;
 
 	ck_assert_int_eq(client_queue_want(&q, ID_A), 0);
 	ck_assert_int_eq(client_queue_want(&q, ID_B), 0);
 	ck_assert_int_eq(client_queue_want(&q, ID_B), 0);
 	client_queue_unwant(&q, ID_A);
 	client_queue_unwant(&q, ID_A);
-	ck_assert(client_queue_due(&q, id, &missed));
+	ck_assert(client_queue_due(&q, id, &missed, &seq));
 	ck_assert_str_eq(id, ID_B);
-	ck_assert(!client_queue_due(&q, id, &missed));
+	ck_assert(!client_queue_due(&q, id, &missed, &seq));
 	ck_assert_int_eq(client_queue_want(&q, ID_A), 0);
 	client_queue_forget_due(&q);
 	ck_assert(client_queue_idle(&q));
@@ -276,7 +281,7 @@ START_TEST(test_random_use)
 {
 	char text[64], id[UUID_LEN + 1];
 	unsigned long sent = 0, received = 0, due = 0;
-	uint64_t missed;
+	uint64_t missed, seq;
 	struct frame *f;
 
 	srand(11);
@@ -296,7 +301,7 @@ START_TEST(test_random_use)
 			frame_unref(f);
 			received++;
 		}
-		if (client_queue_due(&q, id, &missed))
+		if (client_queue_due(&q, id, &missed, &seq))
 			due++;
 		ck_assert_uint_le(q.bytes, QUOTA);
 	}

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import threading
 import time
@@ -227,6 +228,7 @@ class Limits(Case):
         sim.fault("resume")
         self.completed(fast.finished(prompt_id))
         self.assertEqual(d.counter("clients_shed"), 0)
+        d.until(lambda: self.stored(d), "the end to be in the store alone")
         # Now it reads: a counted gap, and the state as it is.
         slow.wait(lambda e: e["progress"]["status"] == "completed", "the end")
         seen = [e for e in slow.events if e["event"] != "snapshot"]
@@ -242,6 +244,16 @@ class Limits(Case):
         self.assertGreaterEqual(len(seen) + missed,
                                 total - d.counter("folded"))
         self.assertEqual(slow.ask("ping"), {})
+
+    def stored(self, d):
+        db = sqlite3.connect(os.path.join(d.state, "comfymux.db"))
+        try:
+            return db.execute("SELECT count(*) FROM prompt WHERE result"
+                              " IS NOT NULL").fetchone()[0]
+        except sqlite3.OperationalError:
+            return 0  # it is busy
+        finally:
+            db.close()
 
     def client_id(self, d):
         return d.status()["upstream"]["client_id"]
