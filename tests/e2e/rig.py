@@ -245,6 +245,17 @@ def closed_port(port=0):
     return s
 
 
+REFUSING = []
+
+
+def refusing_port():
+    """Nobody listens there, nor will anybody else while the tests run."""
+    s = socket.socket()
+    s.bind(("127.0.0.1", 0))
+    REFUSING.append(s)
+    return s.getsockname()[1]
+
+
 def free_port():
     s = socket.socket()
     s.bind(("127.0.0.1", 0))

@@ -849,7 +849,7 @@ class Surroundings(McpCase):
         self.assertEqual((got[0]["result"], status), ({}, 0))
 
     def test_comfyui_is_down(self):
-        self.rig.sim_url = "http://127.0.0.1:%d" % rig.free_port()
+        self.rig.sim_url = "http://127.0.0.1:%d" % rig.refusing_port()
         client = self.session()
         self.assertEqual(client.request("ping")["result"], {})
         result = client.tool("get_queue")

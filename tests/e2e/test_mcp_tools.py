@@ -19,7 +19,7 @@ from toollib import FOREVER, LIST_MAX, NEVER, PNG, Case, failing, sampler
 class Listing(Case):
     def setUp(self):
         super().setUp()
-        self.rig.sim_url = "http://127.0.0.1:%d" % rig.free_port()
+        self.rig.sim_url = "http://127.0.0.1:%d" % rig.refusing_port()
 
     def test_schemas_and_annotations_in_every_version(self):
         for version in mcplib.LEGACY + (MODERN,):
@@ -142,7 +142,7 @@ class Failures(Case):
         tools.good("execute_workflow_sync", workflow={"prompt": sampler()})
 
     def test_comfyui_is_down(self):
-        self.rig.sim_url = "http://127.0.0.1:%d" % rig.free_port()
+        self.rig.sim_url = "http://127.0.0.1:%d" % rig.refusing_port()
         self.daemon(connected=False)
         tools = self.tools()
         body = tools.bad("execute_workflow_sync", "unreachable", workflow=sampler())
@@ -157,7 +157,7 @@ class Failures(Case):
 
     def test_comfyui_is_down_and_no_supervisor(self):
         self.config(autostart="no")
-        self.rig.sim_url = "http://127.0.0.1:%d" % rig.free_port()
+        self.rig.sim_url = "http://127.0.0.1:%d" % rig.refusing_port()
         tools = self.tools()
         for name, arguments in (("execute_workflow_sync", {"workflow": sampler()}), ("get_history", {}),
                                 ("get_queue", {}), ("get_execution_progress", {"prompt_id": NEVER}),

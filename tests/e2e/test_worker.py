@@ -175,7 +175,7 @@ class Alone(WorkerCase):
         self.assertEqual(answer["result"]["status"], "completed")
 
     def test_nobody_there(self):
-        self.rig.sim_url = "http://127.0.0.1:%d" % rig.free_port()
+        self.rig.sim_url = "http://127.0.0.1:%d" % rig.refusing_port()
         w = self.worker()
         answer = w.ask("run", 1, workflow=sampler())
         self.assertEqual(answer["error"]["type"], "unreachable")
