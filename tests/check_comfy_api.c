@@ -15,8 +15,8 @@
 #include "tests/runner.h"
 #include "tests/script_server.h"
 
-#define GUARD_S  60. /* far beyond what any test needs */
-#define SHORT_MS 500 /* for what is meant to time out */
+#define GUARD_S  60.  /* far beyond what any test needs */
+#define SHORT_MS 4000 /* for what is meant to time out */
 
 static struct ev_loop *loop;
 static struct http *http;
