@@ -59,6 +59,7 @@ class Rig:
         self.socket = os.path.join(self.dir, "s")
         self.state = os.path.join(self.dir, "state")
         self.sim_url = None
+        self.held = []
         self.env = {
             "HOME": self.dir,
             "PATH": os.environ["PATH"],
@@ -90,6 +91,10 @@ class Rig:
             return f.read()
 
     def start_sim(self, *args, port=0):
+        if not port:
+            # One that is stopped is started again at its port.
+            self.held.append(closed_port())
+            port = self.held[-1].getsockname()[1]
         sim = self.start("comfysim", "--port", str(port), *args, stdout=subprocess.PIPE)
         line = self.read_line(sim.stdout, "comfysim to listen").decode()
         self.sim_url = line.strip().rsplit(" ", 1)[1]
@@ -228,6 +233,8 @@ class Rig:
             for stream in (process.stdout, process.stdin):
                 if stream:
                     stream.close()
+        for s in self.held:
+            s.close()
         logs = [n for n in os.listdir(self.dir) if n.endswith(".log")]
         refused = [line for n in logs for line in self.log_of(n[:-4]).splitlines()
                    if "sandbox: system call" in line]

@@ -24,6 +24,7 @@ import subprocess
 import threading
 import time
 
+from rig import closed_port
 from waiting import attempts
 
 TIMEOUT = 60.0  # seconds before a test gives up on anything; a bound for broken runs
@@ -299,6 +300,9 @@ class Sim:
     """A comfysim process."""
 
     def __init__(self, *options, speed=1, port=0, wrapper=()):
+        # One that is stopped is started again at its port.
+        self.held = None if port else closed_port()
+        port = port or self.held.getsockname()[1]
         self.args = list(wrapper) + [binary_path(), "--port", str(port),
                                      "--speed", str(speed)]
         self.args += [str(o) for o in options]
@@ -326,6 +330,8 @@ class Sim:
         for s in self.sockets:
             s.drop()
         status = self.stop()
+        if self.held:
+            self.held.close()
         # A sanitizer's complaint, a leak among them, shows here.
         if exc[0] is None and status not in (0, -signal.SIGKILL):
             raise RuntimeError("comfysim ended with status %d" % status)
