@@ -532,7 +532,7 @@ class Supervisor(Case):
         self.go_on(2)
         runs = [self.start(sampler(steps=40, seed=i)) for i in range(6)]
         wait_for(lambda: self.rig.status()["prompts"]["queued"] == 5, "five to wait")
-        self.assertEqual(len(self.posts()), 2)
+        wait_for(lambda: len(self.posts()) == 2, "two to be posted")
         self.resume()
         for round in range(4):
             wait_for(lambda: len(self.facts("end")) > round, "another end")
