@@ -105,7 +105,7 @@ class World:
         self.signals = []  # (pid, signal) that we sent
         self.supervisor = self.sim = None
         self.expected_down = set()
-        self.sim_port = rig.free_port()
+        self.sim_port = rig.refusing_port()  # while comfysim is away
         self.sim_url = "http://127.0.0.1:%d" % self.sim_port
         self.journal_path = self.rig.path("journal")
         # Every other seed: one user's own supervisor, or a service for several.

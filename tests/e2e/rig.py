@@ -257,10 +257,8 @@ REFUSING = []
 
 def refusing_port():
     """Nobody listens there, nor will anybody else while the tests run."""
-    s = socket.socket()
-    s.bind(("127.0.0.1", 0))
-    REFUSING.append(s)
-    return s.getsockname()[1]
+    REFUSING.append(closed_port())
+    return REFUSING[-1].getsockname()[1]
 
 
 def free_port():

@@ -436,7 +436,7 @@ class BadInput(CliCase):
         self.assertIn("NoSuchNode", alone.stderr)
 
     def test_comfyui_refuses_connections(self):
-        self.rig.sim_url = "http://127.0.0.1:%d" % rig.free_port()
+        self.rig.sim_url = "http://127.0.0.1:%d" % rig.refusing_port()
         self.rig.write("wf.json", sampler())
         done = self.rig.run("run", "wf.json", comfyui=True, check=5)
         self.assertIn(self.rig.sim_url, done.stderr)
@@ -451,7 +451,7 @@ class BadInput(CliCase):
         subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
                         "-subj", "/CN=localhost", "-keyout", key, "-out", cert],
                        check=True, stderr=subprocess.DEVNULL)
-        port = rig.free_port()
+        port = rig.refusing_port()  # to others; OpenSSL reuses it
         server = subprocess.Popen(["openssl", "s_server", "-quiet", "-accept", "127.0.0.1:%d" % port,
                                    "-key", key, "-cert", cert],
                                   stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -15,13 +15,6 @@ class Doctor(unittest.TestCase):
         self.addCleanup(self.rig.close)
         self.rig.start_sim()
 
-    def closed_port(self):
-        """One at which nobody listens, nor can begin to."""
-        s = socket.socket()
-        self.addCleanup(s.close)
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
     def doctor(self, *args, status, **kwargs):
         kwargs.setdefault("comfyui", True)
         done = self.rig.run("doctor", "--json", *args, check=status, **kwargs)
@@ -48,7 +41,7 @@ class Doctor(unittest.TestCase):
         self.assertEqual(found["http"]["verdict"], "ok")
 
     def test_no_comfyui(self):
-        found = self.doctor("--comfyui", "http://127.0.0.1:%d" % self.closed_port(), status=5, comfyui=False)
+        found = self.doctor("--comfyui", "http://127.0.0.1:%d" % rig.refusing_port(), status=5, comfyui=False)
         self.assertEqual(found["http"]["verdict"], "fail")
         self.assertIn("--listen", found["http"]["advice"])
         self.assertNotIn("websocket", found)
@@ -61,7 +54,7 @@ class Doctor(unittest.TestCase):
 
     def test_another_comfyui_than_the_supervisors(self):
         self.rig.start_daemon()
-        found = self.doctor("--comfyui", "http://127.0.0.1:%d" % self.closed_port(), status=5, comfyui=False)
+        found = self.doctor("--comfyui", "http://127.0.0.1:%d" % rig.refusing_port(), status=5, comfyui=False)
         self.assertIn("poll on their own", found["link"]["text"])
 
     def test_a_socket_that_is_not_ours(self):
