@@ -111,6 +111,7 @@ class Client:
         self.version = None
         self.next_id = 1
         self.asked = {}  # id as JSON text: (method, version)
+        self.tokens = {}  # of progress, as JSON text: the last request with it
         self.replies = {}
         self.lines = []
         self.notifications = []
@@ -213,6 +214,9 @@ class Client:
         if method in NOTIFICATIONS:
             SCHEMAS.check(MODERN if "subscriptions" in method else version,
                           NOTIFICATIONS[method], message)
+        if method == "notifications/progress":
+            key = self.tokens[json.dumps(message["params"]["progressToken"])]
+            assert key not in self.replies, "progress after the answer to " + key
 
     def wait(self, condition, what):
         with self.changed:
@@ -239,7 +243,10 @@ class Client:
             if isinstance(one, dict) and "method" in one and "id" in one:
                 params = one.get("params")
                 meta = params.get("_meta", {}) if isinstance(params, dict) else {}
-                self.asked[json.dumps(one["id"])] = (one["method"], meta.get(META + "protocolVersion"))
+                key = json.dumps(one["id"])
+                self.asked[key] = (one["method"], meta.get(META + "protocolVersion"))
+                if "progressToken" in meta:
+                    self.tokens[json.dumps(meta["progressToken"])] = key
         self.write(json.dumps(message).encode() + b"\n")
 
     def ask(self, method, params=None, id=None):
