@@ -52,7 +52,7 @@ void preview_box_read(struct preview_box *b)
 
 struct frame *preview_box_pop(struct preview_box *b)
 {
-	if (!b->next || b->unacked > 0 || b->unread_count == PREVIEW_UNREAD_MAX)
+	if (!b->next || b->unacked > 0 || b->unread_count >= PREVIEW_PACED_MAX)
 		return NULL;
 	return send_next(b);
 }

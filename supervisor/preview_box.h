@@ -17,6 +17,7 @@
 #include "ipc/frame.h"
 
 #define PREVIEW_UNREAD_MAX 8  /* sent to one client, not known to be read */
+#define PREVIEW_PACED_MAX  4  /* of these; the others are for last ones alone */
 #define PREVIEWS_USER_MAX  16 /* held for all clients of one user */
 
 struct preview_box {

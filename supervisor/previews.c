@@ -61,12 +61,17 @@ static void send_one(struct peer *peer, struct frame *f)
 	peer_send(peer, f);
 }
 
+static void note_read(struct peer *peer)
+{
+	if (peer->previews.unread_count > 0 && has_read_all(peer))
+		preview_box_read(&peer->previews);
+}
+
 void previews_settle(struct peer *peer)
 {
 	struct frame *f;
 
-	if (peer->previews.unread_count > 0 && has_read_all(peer))
-		preview_box_read(&peer->previews);
+	note_read(peer);
 	f = preview_box_pop(&peer->previews);
 	if (f)
 		send_one(peer, f);
@@ -232,8 +237,10 @@ static void send_last(void *user, struct subscriber *s)
 {
 	const struct prompt *p = user;
 	struct peer *peer = peer_of(s);
-	struct frame *f = preview_box_last(&peer->previews, p->id);
+	struct frame *f;
 
+	note_read(peer);
+	f = preview_box_last(&peer->previews, p->id);
 	if (f)
 		send_one(peer, f);
 	else if (preview_box_forget(&peer->previews, p->id))

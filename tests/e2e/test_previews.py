@@ -16,6 +16,7 @@ from simlib import BINARY, sampler
 F_GET_SEALS, ALL_SEALS = 1034, 0x0F  # seal, shrink, grow, write
 FDS_MAX = 8
 UNREAD_MAX = 8  # PREVIEW_UNREAD_MAX
+PACED_MAX = 4  # PREVIEW_PACED_MAX
 USER_MAX = 16  # PREVIEWS_USER_MAX
 
 
@@ -308,10 +309,29 @@ class Previews(PreviewCase):
             mute.request("preview_ack")
             self.d.until(lambda n=before: self.counters()["previews"] > n, "a preview")
         # Those, the latest, and for a moment the one that takes its place.
-        self.assertLessEqual(self.files(), UNREAD_MAX + 2)
+        self.assertLessEqual(self.files(), PACED_MAX + 2)
         # Still served, once it reads: those, and the latest.
-        mute.wait(lambda e: len(mute.images) > UNREAD_MAX, "previews")
+        mute.wait(lambda e: len(mute.images) > PACED_MAX, "previews")
         c.ask("cancel", prompt_id=running)
+
+    def test_the_last_of_one_who_is_behind(self):
+        """There is room for it, though no more of the others went there."""
+        sim, d = self.sim_, self.d
+        c, mute = self.client(), self.client()
+        sim.fault("pause", steps=2)
+        running = c.ask("submit", workflow=pictures(steps=40, step_ms=2))["prompt_id"]
+        mute.ask("subscribe", prompt_id=running, previews=True)
+        for _ in range(PACED_MAX + 2):
+            before = self.counters()["previews"]
+            mute.request("preview_ack")
+            sim.fault("pause", steps=2)
+            d.until(lambda n=before: self.counters()["previews"] > n, "a preview")
+        d.until(lambda: self.files() == PACED_MAX + 1, "the most of them to lie there")
+        sim.fault("resume")
+        d.until(lambda: d.status()["prompts"]["retained"] == 1, "the end")
+        mute.finished(running)
+        self.assertEqual(mute.previews()[-1][1], self.frames(steps=40, step_ms=2)[-1])
+        self.assertEqual(self.counters()["previews_dropped"], 0)
 
 
 class Cap(PreviewCase):
