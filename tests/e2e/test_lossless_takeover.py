@@ -190,7 +190,7 @@ class Blame(Case):
         self.assertEqual(error["code"], -32603)
         self.assertIn("crashed the worker twice", error["message"])
         # Its prompt runs on and can be found.
-        prompt = client.tool("get_queue")["structuredContent"]["running"][0]["prompt_id"]
+        prompt = wait_for(lambda: client.tool("get_queue")["structuredContent"]["running"], "its prompt")[0]["prompt_id"]
         client.tool("cancel_execution", {"prompt_id": prompt})
         return client
 
