@@ -235,7 +235,10 @@ class Client:
     # --- out ---
 
     def write(self, data):
-        self.process.stdin.write(data)
+        # Unbuffered: a signal (SIGCONT, say) may end a long write early.
+        left = memoryview(data)
+        while left:
+            left = left[self.process.stdin.write(left):]
 
     def send(self, message):
         """A message, or a list of them: a batch."""
