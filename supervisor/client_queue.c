@@ -110,21 +110,23 @@ int client_queue_reply(struct client_queue *q, struct frame *f)
 	return append(q, f, NULL);
 }
 
+/* `f`: the event that is left out, NULL if none is. */
 static void add_missed(struct due *d, const struct frame *f)
 {
+	if (!f)
+		return;
 	d->missed++;
 	d->seq = f->seq;
 }
 
-/* `f`: the event that is left out, NULL if none is. */
+/* `f`: as add_missed(). */
 static int note_due(struct client_queue *q, const char *prompt_id,
                     const struct frame *f)
 {
 	struct due *d = map_get(&q->due_by_id, prompt_id, strlen(prompt_id));
 
 	if (d) {
-		if (f)
-			add_missed(d, f);
+		add_missed(d, f);
 		return 0;
 	}
 	if (q->due_by_id.count >= CLIENT_QUEUE_DUE_MAX)
@@ -134,8 +136,7 @@ static int note_due(struct client_queue *q, const char *prompt_id,
 		return -ENOMEM;
 	memcpy(d->id, prompt_id, sizeof(d->id));
 	d->missed = d->seq = 0;
-	if (f)
-		add_missed(d, f);
+	add_missed(d, f);
 	if (map_add(&q->due_by_id, d->id, strlen(d->id), d) != 0) {
 		free(d);
 		return -ENOMEM;
