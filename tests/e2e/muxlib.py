@@ -147,6 +147,20 @@ class Client:
             except TimeoutError:
                 continue
 
+    def executed(self, n, start=0):
+        """Waits until so many `executed` are there, or counted as missed: whoever
+        is slow is told of a few by a snapshot."""
+        seen = 0
+
+        def counted(e):
+            nonlocal seen
+            if e["event"] == "executed":
+                seen += 1
+            elif e["event"] == "snapshot" and "data" in e:
+                seen += e["data"]["missed"]
+            return seen >= n
+        self.wait(counted, "%d executed" % n, start=start)
+
     def event(self, name, prompt_id=None, timeout=PATIENCE, start=0):
         return self.wait(lambda e: e["event"] == name and
                          prompt_id in (None, e.get("prompt_id")),
