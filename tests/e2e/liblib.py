@@ -182,10 +182,10 @@ class Both:
         self.assertRegex(out, r"^1 (cancelled|interrupted)\n$")
 
     def test_drop(self):
-        self.rig.fault(fault="pause", steps=3)
+        self.rig.pause(steps=3)
         prompt = self.run_it("drop", self.workflow(steps=10, step_ms=20)).strip()
         self.assertEqual(self.posts(), [prompt])
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         wait_for(lambda: any(j["fact"] == "end" and j.get("prompt_id") == prompt
                              for j in self.rig.journal()), "the prompt to run on")
 
@@ -199,11 +199,11 @@ class Both:
             self.assertRegex(out[4], r"^1 lost ")
 
     def test_leave_in_callback(self):
-        self.rig.fault(fault="pause", steps=5)
+        self.rig.pause(steps=5)
         prompt = self.submit(sampler(seed=9, steps=60, step_ms=20))
         p = self.start("leave", prompt)
         self.assertEqual(self.rig.read_line(p.stdout.buffer, "the callback"), b"left\n")
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         self.assertEqual(self.finish(p), "done\n")
 
     def test_two_clients_in_a_foreign_loop(self):

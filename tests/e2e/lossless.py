@@ -213,15 +213,6 @@ class Case(unittest.TestCase):
     def gone(self, pid, what="its end"):
         wait_for(lambda: not is_running(pid), what)
 
-    # --- what ComfyUI does ---
-
-    def go_on(self, steps):
-        """It makes so many steps, and stands still then."""
-        self.rig.fault(fault="pause", steps=steps)
-
-    def resume(self):
-        self.rig.fault(fault="resume")
-
     # --- what ComfyUI saw ---
 
     def facts(self, fact):

@@ -194,6 +194,14 @@ class Rig:
         status, reply = self.sim("POST", "/sim/fault", fault)
         assert status == 200, reply
 
+    def pause(self, **when):
+        """ComfyUI stands still: at once, or when it has gone on for so many
+        `steps` or `starts` of prompts more."""
+        self.fault(fault="pause", **when)
+
+    def resume(self):
+        self.fault(fault="resume")
+
     def journal(self):
         status, text = self.sim("GET", "/sim/journal")
         assert status == 200

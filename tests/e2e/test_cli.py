@@ -64,12 +64,12 @@ class Run(CliCase):
     def test_plain_lines(self):
         self.sim_and_daemon()
         self.rig.write("wf.json", sampler())
-        self.rig.fault(fault="pause", steps=1)  # it is told of a quarter, whatever comes late
+        self.rig.pause(steps=1)  # it is told of a quarter, whatever comes late
         run = self.rig.start("comfymux", "run", "wf.json", "--socket", self.rig.socket, stdout=subprocess.PIPE)
         text = b""
         while b"25%" not in text:
             text += self.rig.read_line(run.stdout, "a quarter")
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         lines = (text + run.stdout.read()).decode().splitlines()
         self.assertEqual(run.wait(rig.PATIENCE_S), 0)
         self.assertIn("Node 3 started", lines)
@@ -123,9 +123,9 @@ class Run(CliCase):
     def test_timeout(self):
         self.sim_and_daemon()
         self.rig.write("wf.json", sampler())
-        self.rig.fault(fault="pause", steps=2)
+        self.rig.pause(steps=2)
         done = self.rig.run("run", "wf.json", "--timeout", "4", check=124)
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         prompt = self.rig.json("history")["prompts"][0]["prompt_id"]
         self.assertIn(prompt, done.stderr)
         self.rig.run("watch", prompt, check=0)
@@ -175,7 +175,7 @@ class Run(CliCase):
     def test_bars_on_a_terminal(self):
         self.sim_and_daemon()
         self.rig.write("wf.json", sampler(steps=40, step_ms=10))
-        self.rig.fault(fault="pause", steps=20)
+        self.rig.pause(steps=20)
         master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
         run = self.rig.start("comfymux", "run", "wf.json", "--socket", self.rig.socket,
@@ -196,7 +196,7 @@ class Run(CliCase):
                 # The kernel signals the foreground process group itself.
                 fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
                 resized = True
-                self.rig.fault(fault="resume")
+                self.rig.resume()
         os.close(master)
         self.assertEqual(run.wait(rig.PATIENCE_S), 0)
         self.assertTrue(resized)
@@ -512,11 +512,11 @@ class BadInput(CliCase):
     def test_reader_goes_away(self):
         self.sim_and_daemon()
         self.rig.write("wf.json", sampler())
-        self.rig.fault(fault="pause")
+        self.rig.pause()
         run = self.rig.start("comfymux", "run", "wf.json", "--socket", self.rig.socket, stdout=subprocess.PIPE)
         run.stdout.close()
         run.stdout = None
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         self.assertEqual(run.wait(rig.PATIENCE_S), 1)
 
 
@@ -577,7 +577,7 @@ class WorkerDies(CliCase):
     def test_successor_resumes_without_submitting_again(self):
         self.sim_and_daemon()
         self.rig.write("wf.json", sampler(steps=50, step_ms=20))
-        self.rig.fault(fault="pause", steps=2)
+        self.rig.pause(steps=2)
         run = self.rig.start("comfymux", "run", "wf.json", "--json", "--socket", self.rig.socket,
                              stdout=subprocess.PIPE)
         while b'"executing"' not in self.rig.read_line(run.stdout, "progress"):
@@ -585,7 +585,7 @@ class WorkerDies(CliCase):
         worker = self.rig.status()["sessions"][0]["pid"]
         os.kill(worker, signal.SIGKILL)
         wait_for(lambda: [s for s in self.rig.sessions() if s["pid"] not in (0, worker)], "a successor")
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         rest = run.stdout.read().decode().splitlines()
         self.assertEqual(run.wait(rig.PATIENCE_S), 0)
         self.assertEqual(json.loads(rest[-1])["status"], "completed")
@@ -594,7 +594,7 @@ class WorkerDies(CliCase):
     def test_keeper_dies_worker_leaves_prompt_goes_on(self):
         self.sim_and_daemon()
         self.rig.write("wf.json", sampler(steps=50, step_ms=20))
-        self.rig.fault(fault="pause", steps=2)
+        self.rig.pause(steps=2)
         run = self.rig.start("comfymux", "run", "wf.json", "--json", "--socket", self.rig.socket,
                              stdout=subprocess.PIPE)
         while b'"executing"' not in self.rig.read_line(run.stdout, "progress"):
@@ -603,7 +603,7 @@ class WorkerDies(CliCase):
         run.kill()
         run.wait()
         wait_for(lambda: not is_running(worker), "the worker to leave")
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         prompt = self.rig.json("history")["prompts"][0]["prompt_id"]
         self.assertEqual(self.rig.json("watch", prompt)["status"], "completed")
 

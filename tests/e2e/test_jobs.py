@@ -42,13 +42,6 @@ class JobCase(unittest.TestCase):
         self.stderr = done.stderr
         return self.results
 
-    def pause(self, **when):
-        """ComfyUI goes on until so much more has happened, and no further."""
-        self.rig.fault(fault="pause", **when)
-
-    def resume(self):
-        self.rig.fault(fault="resume")
-
     def begun(self, count):
         wait_for(lambda: len(self.facts("start")) == count, "the beginning of prompt %d" % count)
 
@@ -167,9 +160,7 @@ class Batch(JobCase):
         self.assertEqual(len(self.executed()), 2)
 
     def test_all_unreachable(self):
-        closed = rig.closed_port()
-        self.addCleanup(closed.close)
-        self.rig.sim_url = "http://127.0.0.1:%d" % closed.getsockname()[1]
+        self.rig.sim_url = "http://127.0.0.1:%d" % rig.refusing_port()
         self.rig.write("w.json", make())
         self.lines("batch", "w.json", "w.json", check=5, comfyui=True)
         self.assertEqual({r["error"]["type"] for r in self.results}, {"unreachable"})
@@ -199,13 +190,13 @@ class Batch(JobCase):
     def test_lost_ones_are_submitted_again(self):
         self.sim_and_daemon()
         self.rig.write("w.json", make(steps=20, step_ms=50))
-        self.pause(steps=5)
+        self.rig.pause(steps=5)
         batch = self.spawn("batch", "w.json", "--sweep", "3.seed=1..2", "--json")
         wait_for(lambda: len(self.facts("post")) == 2, "two prompts")
         self.begun(1)
         self.rig.fault(fault="restart", down_ms=200)
         wait_for(self.forgot, "ComfyUI to be back")
-        self.resume()
+        self.rig.resume()
         out, err = self.end(batch, 0)
         results = [r for r in map(json.loads, out.splitlines()) if r["event"] == "result"]
         self.assertEqual([r["status"] for r in results], ["completed"] * 2)
@@ -221,16 +212,16 @@ class Batch(JobCase):
     def test_worker_killed_in_the_middle(self):
         self.sim_and_daemon()
         self.rig.write("w.json", make(steps=6, step_ms=25))
-        self.pause(starts=2)
+        self.rig.pause(starts=2)
         batch = self.spawn("batch", "w.json", "--sweep", "3.seed=1..12", "--json")
         killed = None
         for count in (2, 6):
             self.begun(count)
             killed = self.worker_after("batch", killed)
             os.kill(killed, signal.SIGKILL)
-            self.pause(starts=4)
+            self.rig.pause(starts=4)
         self.begun(10)
-        self.resume()
+        self.rig.resume()
         out, err = self.end(batch, 0)
         self.assertEqual(len(self.executed()), 12)
 
@@ -380,14 +371,14 @@ class Chain(JobCase):
         self.chain({"workflow": slow},
                    {"workflow": take, "inputFrom": {"step": 0}, "outputTo": "image"},
                    {"workflow": take, "inputFrom": {"step": 1, "outputNode": "9"}, "outputTo": "image"})
-        self.pause(starts=1)
+        self.rig.pause(starts=1)
         chain = self.spawn("chain", "c.json", "--json")
         worker = self.worker_after("chain", None)
         for count in (1, 2, 3):
             self.begun(count)
             os.kill(worker, signal.SIGKILL)
             worker = self.worker_after("chain", worker)
-            self.pause(starts=1)
+            self.rig.pause(starts=1)
         out, err = self.end(chain, 0)
         results = [r for r in map(json.loads, out.splitlines()) if r["event"] == "result"]
         self.assertEqual([r["status"] for r in results], ["completed"] * 3)
@@ -403,8 +394,7 @@ class Chain(JobCase):
         wait_for(lambda: len(self.facts("post")) == 2, "the second step")
         lines, pid = [], 0
         for _ in range(2):
-            before = pid
-            pid = wait_for(lambda: (s := self.session("chain")) and s["pid"] != before and s["pid"], "a worker")
+            pid = self.worker_after("chain", pid)
             # What it follows it has been asked for.
             wait_for(lambda: (s := self.session("chain")) and s["pid"] == pid and s["in_flight"], "it to follow")
             while True:

@@ -59,12 +59,12 @@ class Jobs(unittest.TestCase):
         wait_for(tells_of_steps, "more than the thirds")
         call = t.start("execute_batch", token="s", workflows=[sampler(steps=200, step_ms=30)], timeout_ms=5000)
         t.client.wait(lambda: [p for p in t.client.progress("s") if p["progress"] > 0.01], "a step")
-        self.rig.fault(fault="pause")
+        self.rig.pause()
         slow = t.end_of(call, "execute_batch")[1]
         self.assertTrue(0 < slow["fraction"] < 1, slow)
         look = t.good("get_execution_progress", prompt_id=slow["job_id"])
         self.assertTrue(slow["fraction"] <= look["fraction"] < 1, look)
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         self.assertEqual(t.good("wait_for_execution", prompt_id=slow["job_id"], timeout_ms=60000)["fraction"], 1)
 
     def test_a_failure_spares_the_others(self):
@@ -100,13 +100,13 @@ class Jobs(unittest.TestCase):
 
     def test_job_goes_on_after_the_wait(self):
         t = self.tools()
-        self.rig.fault(fault="pause")
+        self.rig.pause()
         out = t.good("execute_batch", workflows=[sampler(steps=20, step_ms=40, seed=i) for i in range(3)],
                    timeout_ms=500)
         self.assertTrue(out["timed_out"])
         job = out["job_id"]
         self.assertEqual(t.good("get_execution_progress", prompt_id=job)["total"], 3)
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         done = t.good("wait_for_execution", prompt_id=job, timeout_ms=60000)
         self.assertEqual((done["status"], done["completed"]), ("completed", 3))
         self.assertEqual(t.good("get_execution_progress", prompt_id=job)["status"], "completed")

@@ -41,7 +41,7 @@ class Supervised(liblib.Both, liblib.LibraryCase):
 
     def test_supervisor_killed(self):
         """In the middle: polling takes over, and gives way again."""
-        self.rig.fault(fault="pause", steps=30)
+        self.rig.pause(steps=30)
         p = self.start("run", self.workflow(steps=600, step_ms=20))
         line = self.until_executing(p)
         self.assertIn(" websocket ", line)
@@ -50,7 +50,7 @@ class Supervised(liblib.Both, liblib.LibraryCase):
         self.daemon.wait()
         wait_for(lambda: self.rig.stats()["requests"].get("GET /queue", 0) > before, "polling")
         self.rig.start_daemon()
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         # It had come to 30 of 600 before.
         while not (line.startswith("executing websocket 3") and float(line.split()[3]) > 0.06):
             line = self.rig.read_line(p.stdout.buffer, "events again").decode()
@@ -59,24 +59,24 @@ class Supervised(liblib.Both, liblib.LibraryCase):
         self.assertEqual(len(self.posts()), 1)
 
     def test_supervisor_killed_for_good(self):
-        self.rig.fault(fault="pause", steps=30)
+        self.rig.pause(steps=30)
         p = self.start("run", self.workflow(steps=100, step_ms=20))
         self.until_executing(p)
         self.daemon.kill()
         self.daemon.wait()
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         out = self.finish(p)
         self.assertIn("completed polling", out)
         self.assertEqual(len(self.posts()), 1)
 
     def test_batch_with_supervisor_killed(self):
-        self.rig.fault(fault="pause", starts=2)
+        self.rig.pause(starts=2)
         p = self.start("batch", "2", "0", *(self.workflow(steps=20, step_ms=20) for _ in range(5)))
         wait_for(lambda: len(self.posts()) >= 3, "the batch to run")
         self.daemon.kill()
         self.daemon.wait()
         self.rig.start_daemon()
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         self.assertEqual(self.finish(p).splitlines(), ["end all went well"] + ["all went well||"] * 5)
         self.assertEqual(len(self.posts()), 5)
 

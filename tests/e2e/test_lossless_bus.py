@@ -24,7 +24,7 @@ class Polling(Case):
         """The same call by events, by polling, by events: progress never
         backwards, one answer, and no polling once there are events again."""
         self.begin(poll_interval_ms=300)
-        self.go_on(2)
+        self.rig.pause(steps=2)
         run = self.start(sampler(steps=100)).executing()
         self.assertEqual(self.polled(), 0)
         for _ in range(2):
@@ -34,10 +34,10 @@ class Polling(Case):
             # Running, and in the queue: its history is not asked for.
             self.assertEqual(self.asked("GET /history"), 0)
             self.start_daemon(poll_interval_ms=300)
-            self.go_on(3)
+            self.rig.pause(steps=3)
             run.steps(mark, "websocket")
         polled = self.polled()
-        self.resume()
+        self.rig.resume()
         end = run.completed()
         self.assertEqual(end["progress_method"], "websocket")
         # The supervisor's own: a round, and the history after a gap.
@@ -80,7 +80,7 @@ class Polling(Case):
         os.kill(worker, signal.SIGSTOP)
         try:
             self.end_daemon()
-            self.resume()
+            self.rig.resume()
             wait_for(lambda: self.facts("end"), "its end")
         finally:
             os.kill(worker, signal.SIGCONT)
@@ -89,7 +89,7 @@ class Polling(Case):
         """It ended after the last event and before the first poll: found in
         history, reported as finished, with all that it made."""
         self.begin(poll_interval_ms=2000)
-        self.go_on(2)
+        self.rig.pause(steps=2)
         run = self.start(sampler(steps=20)).executing()
         self.end_in_the_gap(run)
         end = run.completed()
@@ -102,7 +102,7 @@ class Polling(Case):
         workflow["5"] = {"class_type": "SimError", "inputs": {"message": "out of cheese", "type": "CheeseError",
                                                               "after": ["3", 0]}}
         workflow["9"]["inputs"]["images"] = ["5", 0]
-        self.go_on(2)
+        self.rig.pause(steps=2)
         run = self.start(workflow).executing()
         self.end_in_the_gap(run)
         self.assertIn("out of cheese", run.failed("CheeseError"))
@@ -118,16 +118,16 @@ class Polling(Case):
             workflow[str(i)] = {"class_type": "SimSampler", "inputs": {"seed": i, "steps": 10, "step_ms": 20,
                                                                      "after": [str(i - 1 if i > 10 else 3), 0]}}
             workflow["o%d" % i] = {"class_type": "PreviewImage", "inputs": {"images": [str(i), 0]}}
-        self.go_on(1)
+        self.rig.pause(steps=1)
         call = client.call("execute_workflow_stream", {"workflow": workflow, "timeout_ms": 600000}, token="t")
         for count in (2, 4):
             # One step more each time that it looks.
-            wait_for(lambda: len(client.progress("t")) >= count or self.go_on(1), "progress")
+            wait_for(lambda: len(client.progress("t")) >= count or self.rig.pause(steps=1), "progress")
             self.end_daemon()
             self.until_asked("GET /queue", 2)
             self.start_daemon(poll_interval_ms=200)
             wait_for(lambda: [s for s in self.sessions() if s["pid"]], "the session")
-        self.resume()
+        self.rig.resume()
         result = client.answer(call)["result"]
         self.assertFalse(result["isError"], result)
         body = result["structuredContent"]
@@ -161,7 +161,7 @@ class Crowd(Case):
         """The supervisor is gone: together they ask as often as 20 times a
         second, whatever their number, and never all at once."""
         self.begin(max_outstanding=SESSIONS)
-        self.rig.fault(fault="pause")
+        self.rig.pause()
         clients = [mcplib.Client(self.rig) for _ in range(SESSIONS)]
         for client in clients:
             client.initialize()
@@ -187,7 +187,7 @@ class Crowd(Case):
         before = self.asked("GET /queue")
         time.sleep(2)
         self.assertLessEqual(self.asked("GET /queue") - before, 2)
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         for client, call in zip(clients, calls):
             self.assertFalse(client.answer(call)["result"]["isError"])
             self.assertEqual(client.end(), 0)

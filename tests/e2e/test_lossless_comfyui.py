@@ -114,7 +114,7 @@ class Submission(Case):
     def test_comfyui_restarts_within_the_post(self):
         """Taken and forgotten at once: it is not there, so it is posted."""
         self.begin(poll_interval_ms=300)
-        self.rig.fault(fault="pause")
+        self.rig.pause()
         self.rig.fault(fault="delay", path="/prompt", method="POST", ms=60000, count=1)
         run = self.start(sampler(steps=3))
         wait_for(lambda: self.facts("post"), "the POST")
@@ -122,7 +122,7 @@ class Submission(Case):
         self.rig.fault(fault="restart", down_ms=300)
         wait_for(lambda: "lost the connection" in self.rig.log_of("comfymuxd"), "the restart")
         self.link("connected")
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         run.completed()
         self.assertEqual(len(self.facts("start")), 1)
 

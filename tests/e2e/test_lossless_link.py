@@ -19,7 +19,7 @@ class LinkDown(Case):
         round, whatever the number of sessions; what it tells has method
         "polling", and after the reconnect "websocket" again."""
         self.begin(poll_interval_ms=300, max_outstanding=10)
-        self.go_on(2)
+        self.rig.pause(steps=2)
         runs = [self.start(sampler(seed=i, steps=100000 if i else 200)) for i in range(10)]
         wait_for(lambda: len(self.posts()) == 10, "all to be posted")
         wait_for(lambda: any(l.get("current_node_progress") for r in runs for l in r.lines), "one to run")
@@ -36,7 +36,7 @@ class LinkDown(Case):
         self.assertEqual(len(self.rig.sessions()), 10)
         self.rig.fault(fault="clear")
         self.link("connected")
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         for run in runs[1:]:
             self.rig.run("cancel", run.prompt_id(), check=0)
         runs[0].steps(marks[0], "websocket")
@@ -47,15 +47,15 @@ class LinkDown(Case):
     def test_progress_by_polling(self):
         """What was learned by polling says so, and the result as well."""
         self.begin(poll_interval_ms=200)
-        self.go_on(2)
+        self.rig.pause(steps=2)
         first = self.start(sampler(steps=10)).executing()
         second = self.start(sampler(steps=10, seed=2))
         second.wait(lambda l: l.get("queue_position") == 1, "its place")
         self.refuse_upgrades()
         self.link("waiting")
-        self.go_on(10)  # the first ends, the second begins
+        self.rig.pause(steps=10)  # the first ends, the second begins
         second.wait(lambda l: l["status"] == "executing" and l["method"] == "polling", "news by polling")
-        self.resume()
+        self.rig.resume()
         self.assertEqual(first.completed()["progress_method"], "polling")
         self.assertEqual(second.completed()["progress_method"], "polling")
         self.posts()
@@ -64,24 +64,24 @@ class LinkDown(Case):
         """One ended, one started, one was deleted and one still waits while
         nobody heard: all of it is known right after the reconnect."""
         self.begin(poll_interval_ms=60000, max_outstanding=10)
-        self.rig.fault(fault="pause")
+        self.rig.pause()
         runs = [self.start(sampler(steps=10, seed=i)) for i in range(4)]
         wait_for(lambda: len(self.posts()) == 4, "all to be posted")
         ids = [r.prompt_id() for r in runs]
         order = self.posts()
         runs = [runs[ids.index(p)] for p in order]
-        self.go_on(2)
+        self.rig.pause(steps=2)
         runs[0].executing()
         self.refuse_upgrades()
         self.link("waiting")
         self.rig.sim("POST", "/queue", {"delete": [order[2]]})
-        self.go_on(10)
+        self.rig.pause(steps=10)
         wait_for(lambda: order[1] in [j["prompt_id"] for j in self.facts("start")], "the second to start")
         self.rig.fault(fault="clear")
         runs[0].completed()
         # Whether it ran before is known if it was seen in the queue once.
         runs[2].failed(("lost", "deleted"))
-        self.resume()
+        self.rig.resume()
         runs[1].completed()
         runs[3].completed()
 
@@ -89,7 +89,7 @@ class LinkDown(Case):
         """No byte comes any more and none is taken: found when the pong is
         overdue; the prompt ends by what /history says, then events again."""
         self.begin(ping_interval_s=1, pong_timeout_s=5)
-        self.go_on(2)
+        self.rig.pause(steps=2)
         run = self.start(sampler(steps=50)).executing()
         mark = run.mark()
         began = time.monotonic()
@@ -99,9 +99,9 @@ class LinkDown(Case):
         self.assertGreater(time.monotonic() - began, 1)
         self.assertIn("no answer to a ping in time", self.rig.log_of("comfymuxd"))
         self.link("connected")
-        self.go_on(3)
+        self.rig.pause(steps=3)
         run.steps(mark, "websocket")
-        self.resume()
+        self.rig.resume()
         run.completed()
         wait_for(lambda: self.rig.stats()["websockets"]["open"] == 1, "the end of the old one")
         self.posts()
@@ -114,10 +114,10 @@ class LinkDown(Case):
         self.rig.run("reconnect", check=0)
         wait_for(lambda: self.upstream()["reconnects"] == 1, "the reconnect")
         self.link("connected")
-        self.go_on(2)
+        self.rig.pause(steps=2)
         run = self.start(sampler(steps=100, step_ms=20)).executing()
         self.rig.fault(fault="deaf", after_ms=300)
-        self.resume()
+        self.rig.resume()
         run.completed()
         wait_for(lambda: self.upstream()["reconnects"] == 2, "a fresh link")
         self.link("connected")
@@ -131,12 +131,12 @@ class LinkDown(Case):
         """The next prompt runs for a long time, and nobody was told that it
         started: noticed while it runs."""
         self.begin(max_outstanding=10)
-        self.go_on(2)
+        self.rig.pause(steps=2)
         first = self.start(sampler(steps=50, step_ms=20)).executing()
         second = self.start(sampler(steps=100000, step_ms=20, seed=2))
         second.wait(lambda l: l.get("queue_position") == 1, "its place")
         self.rig.fault(fault="deaf")
-        self.resume()
+        self.rig.resume()
         wait_for(lambda: self.upstream()["reconnects"] >= 1, "a fresh link")
         first.completed()
         second.steps(second.mark(), "websocket")
@@ -147,13 +147,13 @@ class LinkDown(Case):
         """No status follows our POST: suspected at once, not at the end."""
         self.begin()
         self.rig.fault(fault="deaf")
-        self.go_on(2)
+        self.rig.pause(steps=2)
         run = self.start(sampler(steps=50))
         wait_for(lambda: self.upstream()["reconnects"] >= 1, "a fresh link")
         self.link("connected")
-        self.go_on(3)
+        self.rig.pause(steps=3)
         run.steps(0, "websocket")
-        self.resume()
+        self.rig.resume()
         run.completed()
         self.posts()
 
@@ -161,7 +161,7 @@ class LinkDown(Case):
         """The simulator's own deafness, as recorded: the socket of a killed
         supervisor lingers half-open, a new one comes, the old one ends."""
         self.begin()
-        self.go_on(2)
+        self.rig.pause(steps=2)
         run = self.start(sampler(steps=50)).executing()
         self.rig.fault(fault="half_open")
         self.end_daemon()
@@ -169,7 +169,7 @@ class LinkDown(Case):
         self.link("connected")
         mark = run.mark()
         self.rig.fault(fault="half_open", on=False)
-        self.resume()
+        self.rig.resume()
         run.steps(mark)
         run.completed()
         self.posts()

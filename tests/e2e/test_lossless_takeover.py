@@ -31,7 +31,7 @@ class Workers(Case):
             signal.SIGKILL, signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM,
             signal.SIGVTALRM, signal.SIGPROF, signal.SIGXCPU, signal.SIGXFSZ, signal.SIGTRAP, signal.SIGIO,
             signal.SIGSTKFLT, signal.SIGPWR, *FAULTS)]
-        self.rig.fault(fault="pause")
+        self.rig.pause()
         runs = [(sig, self.start(sampler(steps=2, seed=sig))) for sig in deadly]
         for _, run in runs:
             run.wait(lambda l: True, "its prompt id")
@@ -40,7 +40,7 @@ class Workers(Case):
             os.kill(pids[run.pid], sig)
         for _, run in runs:
             self.successor_of(run, pids[run.pid])
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         for _, run in runs:
             run.completed()
         self.assertEqual(len(self.posts()), len(deadly))
@@ -50,31 +50,31 @@ class Workers(Case):
         """Ctrl-C and a closing terminal reach the whole group; they are the
         keeper's to judge."""
         self.begin()
-        self.go_on(2)
+        self.rig.pause(steps=2)
         run = self.start(sampler(steps=10)).executing()
         worker = self.worker_of(run)
         for sig in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
             os.kill(worker, sig)
         mark = run.mark()
-        self.go_on(2)
+        self.rig.pause(steps=2)
         run.steps(mark)
         self.assertEqual(self.worker_of(run), worker)
-        self.resume()
+        self.rig.resume()
         run.completed()
 
     def test_progress_goes_on_rising(self):
         """Killed again and again: one answer, in order, events throughout."""
         self.begin()
         began = time.monotonic()
-        self.go_on(2)
+        self.rig.pause(steps=2)
         run = self.start(sampler(steps=50)).executing()
         for _ in range(5):
             mark, worker = run.mark(), self.worker_of(run)
             os.kill(worker, signal.SIGKILL)
             self.successor_of(run, worker)
-            self.go_on(3)
+            self.rig.pause(steps=3)
             run.steps(mark, "websocket")
-        self.resume()
+        self.rig.resume()
         self.assertEqual(run.completed()["progress_method"], "websocket")
         self.assertEqual(len(self.posts()), 1)
         # No worker asks; the supervisor does where nothing comes for so long.
@@ -83,7 +83,7 @@ class Workers(Case):
     def test_own_worker_killed(self):
         """The same without a supervisor."""
         self.rig.start_sim()
-        self.go_on(2)
+        self.rig.pause(steps=2)
         run = self.start(sampler(steps=50), comfyui=True)
         run.steps(0, "polling")
         for _ in range(3):
@@ -93,7 +93,7 @@ class Workers(Case):
             wait_for(lambda: self.own_worker(run) != worker, "a successor")
             self.until_asked("GET /queue")
             self.assertGreaterEqual(run.mark(), mark)
-        self.resume()
+        self.rig.resume()
         run.completed()
         self.assertEqual(len(self.posts()), 1)
 
@@ -103,7 +103,7 @@ class Workers(Case):
         clients = [mcplib.Client(self.rig) for _ in range(SESSIONS)]
         for client in clients:
             client.initialize()
-        self.rig.fault(fault="pause")
+        self.rig.pause()
         calls = [c.call("execute_workflow_sync", {"workflow": sampler(steps=2, step_ms=5, seed=i),
                                                   "timeout_ms": 600000}, token="t")
                  for i, c in enumerate(clients)]
@@ -123,7 +123,7 @@ class Workers(Case):
         wait_for(lambda: {s["in_flight"] for s in self.sessions()} == {1}, "their calls to be theirs")
         self.assertNotIn(zygote, {parent_of(s["pid"]) for s in found})
         self.gone(zygote, "the old zygote's end")
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         for client, call in zip(clients, calls):
             result = client.answer(call)["result"]
             self.assertFalse(result["isError"], result)
@@ -141,15 +141,15 @@ class Workers(Case):
 
     def test_replaced_while_progress_is_told(self):
         self.begin()
-        self.go_on(2)
+        self.rig.pause(steps=2)
         run = self.start(sampler(steps=50)).executing()
         for _ in range(3):
             mark, session = run.mark(), self.session_of(run)
             self.rig.run("restart-workers", session["id"], check=0)
             self.successor_of(run, session["pid"])
-            self.go_on(3)
+            self.rig.pause(steps=3)
             run.steps(mark, "websocket")
-        self.resume()
+        self.rig.resume()
         self.assertEqual(run.completed()["progress_method"], "websocket")
         self.assertEqual(len(self.posts()), 1)
         self.assertEqual(self.upstream()["reconnects"], 0)
@@ -197,11 +197,11 @@ class Blame(Case):
     def test_killing_blames_nobody(self):
         self.begin()
         client = self.session()
-        self.go_on(2)
+        self.rig.pause(steps=2)
         call = client.call("execute_workflow_sync", {"workflow": sampler(steps=50)})
         for _ in range(4):
             self.kill(client, signal.SIGKILL)
-        self.resume()
+        self.rig.resume()
         result = client.answer(call)["result"]
         self.assertFalse(result["isError"], result)
         self.assertEqual(len(self.posts()), 1)
@@ -250,7 +250,7 @@ class Supervisor(Case):
         in the supervisor is posted once; nobody polls any more."""
         self.begin(max_outstanding=1, allow_users="*")
         client_id = self.client_id()
-        self.go_on(2)  # none is to end before all are back
+        self.rig.pause(steps=2)  # none is to end before all are back
         runs = [self.start(sampler(steps=150, seed=i)) for i in range(3)]
         wait_for(lambda: self.rig.status()["prompts"]["queued"] == 2, "two to wait")
         wait_for(lambda: any(l.get("current_node_progress") for r in runs for l in r.lines), "one to run")
@@ -265,7 +265,7 @@ class Supervisor(Case):
         wait_for(lambda: len(self.sessions()) == 3 and all(s["pid"] for s in self.sessions()), "the sessions")
         self.assertEqual({s["id"]: (s["pid"], s["keeper_pid"]) for s in self.sessions()}, before)
         self.assertEqual(self.client_id(), client_id)
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         for run, mark in zip(runs, marks):
             run.steps(mark, "websocket")
         polled = self.polled()
@@ -282,7 +282,7 @@ class Supervisor(Case):
         self.begin(allow_users="*")
         os.chmod(self.rig.dir, 0o777)
         path = self.rig.write("theirs.json", sampler(steps=50))
-        self.go_on(2)
+        self.rig.pause(steps=2)
         os.chmod(path, 0o644)
         for name in ("config", "xdg-state", "xdg-state/comfymux"):
             os.makedirs(self.rig.path(name), exist_ok=True)
@@ -304,7 +304,7 @@ class Supervisor(Case):
         self.start_daemon(allow_users="*")
         self.assertEqual(self.worker_of(run), worker)
         self.assertEqual(self.session_of(run)["uid"], 12001)
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         out = run.stdout.read()
         run.stdout.close()
         self.assertEqual(run.wait(rig.PATIENCE_S), 0)
@@ -314,7 +314,7 @@ class Supervisor(Case):
         """The keeper has asked the new supervisor for a bus for its worker, and
         has no answer yet: it gets a successor all the same."""
         self.begin()
-        self.go_on(2)
+        self.rig.pause(steps=2)
         run = self.start(sampler(steps=50)).executing()
         worker = self.worker_of(run)
 
@@ -334,7 +334,7 @@ class Supervisor(Case):
             wait_for(lambda: stat_of(run.pid)[0] == "S", "the keeper to hear of it")
         finally:
             daemon.send_signal(signal.SIGCONT)
-        self.resume()
+        self.rig.resume()
         run.completed()
         self.assertEqual(len(self.posts()), 1)
 
@@ -342,7 +342,7 @@ class Supervisor(Case):
         """Finished while neither the supervisor nor the worker looked: told
         when it is known, as what it is."""
         self.begin()
-        self.go_on(2)
+        self.rig.pause(steps=2)
         runs = [self.start(sampler(steps=40)).executing()]
         runs.append(self.start({"1": {"class_type": "SimError", "inputs": {"message": "out of paint",
                                                                          "type": "PaintError"}},
@@ -354,7 +354,7 @@ class Supervisor(Case):
             os.kill(worker, signal.SIGSTOP)
         try:
             self.end_daemon()
-            self.resume()
+            self.rig.resume()
             wait_for(lambda: len(self.facts("end")) == 2, "their ends")
             self.start_daemon()
         finally:
@@ -366,7 +366,7 @@ class Supervisor(Case):
     def test_stopped(self):
         """SIGTERM, and the service removed: a worker of the keeper's own."""
         self.begin(max_outstanding=10)
-        self.go_on(2)  # none is to end before its worker is replaced
+        self.rig.pause(steps=2)  # none is to end before its worker is replaced
         runs = [self.start(sampler(steps=50, seed=i)) for i in range(3)]
         wait_for(lambda: any(l.get("current_node_progress") for r in runs for l in r.lines), "one to run")
         workers = [self.worker_of(r) for r in runs]
@@ -375,7 +375,7 @@ class Supervisor(Case):
             self.assertFalse(is_running(worker))
         for run in runs:
             self.own_worker(run)
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         for run in runs:
             self.assertEqual(run.completed()["progress_method"], "polling")
         self.assertEqual(len(self.posts()), 3)
@@ -384,13 +384,13 @@ class Supervisor(Case):
         """What waited in the supervisor is not posted by anybody else until
         it is back, within the time that a worker waits for it."""
         self.begin(max_outstanding=1, allow_users="*")
-        self.go_on(2)
+        self.rig.pause(steps=2)
         runs = [self.start(sampler(steps=60, seed=i)) for i in range(3)]
         wait_for(lambda: self.rig.status()["prompts"]["queued"] == 2, "two to wait")
         self.assertEqual(self.end_daemon(signal.SIGTERM), 0)
         for run in runs:
             self.own_worker(run)
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         self.start_daemon(max_outstanding=1)
         for run in runs:
             run.completed()
@@ -399,7 +399,7 @@ class Supervisor(Case):
     def test_stopped_for_a_restart(self):
         """SIGUSR2 leaves the workers alive; they are attached again."""
         self.begin()
-        self.go_on(2)
+        self.rig.pause(steps=2)
         runs = [self.start(sampler(steps=50, seed=i)) for i in range(3)]
         wait_for(lambda: any(l.get("current_node_progress") for r in runs for l in r.lines), "one to run")
         before = {r.pid: self.session_of(r) for r in runs}
@@ -414,7 +414,7 @@ class Supervisor(Case):
         self.assertEqual(self.rig.json("restart-workers"), {"workers": 3})
         for run in runs:
             self.successor_of(run, before[run.pid]["pid"])
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         for run in runs:
             self.assertEqual(run.completed()["progress_method"], "websocket")
         self.assertEqual(len(self.posts()), 3)
@@ -423,7 +423,7 @@ class Supervisor(Case):
         """A worker of the keeper's own gives way to a forked one, in the middle
         of a run."""
         self.rig.start_sim()
-        self.go_on(2)
+        self.rig.pause(steps=2)
         runs = [self.start(sampler(steps=50, seed=i), comfyui=True) for i in range(2)]
         for run in runs:
             run.wait(lambda l: l["method"] == "polling", "polling")
@@ -435,7 +435,7 @@ class Supervisor(Case):
             self.gone(worker)
             forked = self.successor_of(run, worker)
             self.assertNotEqual(parent_of(forked), run.pid)
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         for run in runs:
             run.completed()
         self.assertEqual(len(self.posts()), 2)
@@ -495,7 +495,7 @@ class Supervisor(Case):
     def held(self):
         """Two runs that wait in a supervisor, which is killed; one ComfyUI has."""
         self.begin(max_outstanding=1, allow_users="*")
-        self.go_on(2)  # one is to stay there
+        self.rig.pause(steps=2)  # one is to stay there
         runs = [self.start(sampler(steps=50, seed=i)) for i in range(3)]
         wait_for(lambda: self.rig.status()["prompts"]["queued"] == 2, "two to wait")
         posted = self.posts()
@@ -526,18 +526,18 @@ class Supervisor(Case):
                 os.kill(worker, signal.SIGCONT)
         for run in waiting:
             self.assertNotIn("may still run", run.failed("cancelled", 3))
-        self.resume()
+        self.rig.resume()
         wait_for(lambda: self.rig.status()["prompts"]["retained"] == 3, "all ends")
         self.assertEqual(len(self.posts()), 1)
 
     def test_killed_again_and_again(self):
         """With prompts in every state, and workers that die as well."""
         self.begin(max_outstanding=2, allow_users="*")
-        self.go_on(2)
+        self.rig.pause(steps=2)
         runs = [self.start(sampler(steps=40, seed=i)) for i in range(6)]
         wait_for(lambda: self.rig.status()["prompts"]["queued"] == 5, "five to wait")
         wait_for(lambda: len(self.posts()) == 2, "two to be posted")
-        self.resume()
+        self.rig.resume()
         for round in range(4):
             wait_for(lambda: len(self.facts("end")) > round, "another end")
             for session in self.sessions()[round % 2::2]:

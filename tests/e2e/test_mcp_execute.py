@@ -257,11 +257,11 @@ class Waiting(Case):
         self.config(default_wait_s=1, autostart="no", poll_interval_ms=200)
         self.rig.start_sim()
         tools = self.tools()
-        self.rig.fault(fault="pause")
+        self.rig.pause()
         body = tools.good("execute_workflow_sync", workflow=sampler())
         self.assertIs(body["timed_out"], True)
         self.assertEqual(body["progress_method"], "polling")
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         body = tools.good("wait_for_execution", prompt_id=body["prompt_id"], timeout_ms=60000)
         self.assertEqual(body["status"], "completed")
         self.assertEqual(tools.good("get_history")["prompts"][0]["prompt_id"], body["prompt_id"])
@@ -283,11 +283,11 @@ class Waiting(Case):
                 if not alone:
                     self.daemon()
                 tools = self.tools()
-                self.rig.fault(fault="pause")
+                self.rig.pause()
                 self.rig.fault(fault="delay", ms=5000, path="/prompt")
                 body = tools.good("execute_workflow_sync", workflow=sampler())
                 self.assertIs(body["timed_out"], True)
-                self.rig.fault(fault="resume")
+                self.rig.resume()
                 done = wait_for(lambda: self.found(tools, body["prompt_id"]), "the prompt")
                 self.assertEqual(done["status"], "completed")
                 self.assertEqual(len(self.journal("post")), 1)
@@ -564,7 +564,7 @@ class Succession(Case):
     def test_each_waiting_tool_goes_on(self):
         tools = self.both()
         prompt = self.running(tools, steps=120)
-        self.rig.fault(fault="pause")
+        self.rig.pause()
         calls = [(name, tools.start(name, token=name, timeout_ms=60000, **arguments)) for name, arguments in (
             ("wait_for_execution", {"prompt_id": prompt}),
             ("execute_workflow_sync", {"workflow": sampler(seed=3)}),
@@ -573,7 +573,7 @@ class Succession(Case):
             tools.client.wait(lambda n=name: tools.client.progress(n), "progress of " + name)
         wait_for(lambda: len(tools.good("get_queue")["pending"]) == 2, "both to be queued")
         os.kill(self.worker_of(tools), 9)
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         for name, call in calls:
             is_error, body = tools.end_of(call, name)
             self.assertFalse(is_error, body)
@@ -584,11 +584,11 @@ class Succession(Case):
         """A wait that comes when the worker that submitted is dead."""
         tools = self.both()
         prompt = self.running(tools, steps=100, step_ms=50)
-        self.rig.fault(fault="pause")
+        self.rig.pause()
         os.kill(self.worker_of(tools), 9)
         call = tools.start("wait_for_execution", prompt_id=prompt, timeout_ms=60000, token="w")
         tools.client.wait(lambda: tools.client.progress("w"), "progress")
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         told = tools.client.wait(lambda: [p for p in tools.client.progress("w")
                                           if p["message"].startswith("Node 3 (SimSampler) step")], "a step")
         for p in told:

@@ -148,16 +148,9 @@ class NurseryCase(unittest.TestCase):
         return self.rig.start("comfymux", "run", "wf.json", "--json", "--socket", self.rig.socket,
                               stdout=subprocess.PIPE)
 
-    def go_on(self, steps):
-        """ComfyUI makes so many steps, and stands still then."""
-        self.rig.fault(fault="pause", steps=steps)
-
-    def resume(self):
-        self.rig.fault(fault="resume")
-
     def running(self, **kwargs):
         """A run whose prompt executes, and stands still until completed()."""
-        self.go_on(2)
+        self.rig.pause(steps=2)
         run = self.start_run(**kwargs)
         while b'"executing"' not in self.rig.read_line(run.stdout, "progress"):
             pass
@@ -165,7 +158,7 @@ class NurseryCase(unittest.TestCase):
 
     def completed(self, run):
         """Its answer, given once; its prompt, submitted once."""
-        self.resume()
+        self.rig.resume()
         lines = [json.loads(line) for line in run.stdout.read().decode().splitlines()]
         self.assertEqual(run.wait(rig.PATIENCE_S), 0, self.rig.log_of("comfymux"))
         ends = [line for line in lines if "progress_method" in line]
@@ -220,7 +213,7 @@ class Forked(NurseryCase):
         # What a fork has taken, it closes when it has answered.
         zygote = self.zygote()
         wait_for(lambda: len([fd for fd in descriptors(zygote) if fd > 2]) == 1, "one descriptor")
-        self.resume()
+        self.rig.resume()
         for run in (first, second):
             run.send_signal(signal.SIGINT)
             run.wait(rig.PATIENCE_S)
@@ -356,7 +349,7 @@ class Deaths(NurseryCase):
         fresh = parent_of([s["pid"] for s in self.sessions() if s["keeper_pid"] == run.pid][0])
         self.assertNotEqual(fresh, zygote)
         self.assertEqual(name_of(fresh), "comfymux-zygote")
-        self.resume()
+        self.rig.resume()
         run.send_signal(signal.SIGINT)
         run.wait(rig.PATIENCE_S)
         os.kill(bystander, signal.SIGKILL)
@@ -419,7 +412,7 @@ class Deaths(NurseryCase):
         run.wait()
         self.gone(worker, "the worker to leave")
         wait_for(lambda: not self.sessions(), "its session to end")
-        self.resume()
+        self.rig.resume()
         prompt = self.rig.json("history")["prompts"][0]["prompt_id"]
         self.assertEqual(self.rig.json("watch", prompt)["status"], "completed")
 
@@ -500,7 +493,7 @@ class Restarts(NurseryCase):
         self.assertEqual(session["pid"], worker)
         self.assertEqual(session["keeper_pid"], run.pid)
         # It hears of steps again, and asks no more.
-        self.go_on(5)
+        self.rig.pause(steps=5)
         while b'"websocket"' not in self.rig.read_line(run.stdout, "progress by events"):
             pass
         self.completed(run)
@@ -566,7 +559,7 @@ class Restarts(NurseryCase):
     def test_supervisor_appears(self):
         """A worker of the keeper's own gives way to a forked one."""
         self.rig.start_sim()
-        self.go_on(2)
+        self.rig.pause(steps=2)
         self.rig.write("wf.json", sampler(steps=100, step_ms=20))
         run = self.rig.start("comfymux", "run", "wf.json", "--json", "--socket", self.rig.socket,
                              "--comfyui", self.rig.sim_url, stdout=subprocess.PIPE)

@@ -20,7 +20,7 @@ class Trouble(Case):
         config.setdefault("max_outstanding", SESSIONS)
         self.begin(**config)
         if pause:
-            self.rig.fault(fault="pause", steps=pause)
+            self.rig.pause(steps=pause)
         self.clients = [mcplib.Client(self.rig) for _ in range(SESSIONS)]
         for client in self.clients:
             client.initialize()
@@ -78,7 +78,7 @@ class Trouble(Case):
             wait_for(lambda: self.rig.log_of("comfymuxd").count("lost the connection") > times, "the drop")
             wait_for(self.reachable, "ComfyUI to be reached")
             self.link("connected")
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         self.all_completed()
         self.assertEqual(len(self.posts()), SESSIONS)
         self.assertEqual(self.rig.status()["counters"]["workers_failed"], 0)
@@ -90,7 +90,7 @@ class Trouble(Case):
         self.until_asked("GET /queue", SESSIONS)
         self.rig.fault(fault="refuse", ms=2000)
         wait_for(self.reachable, "ComfyUI to be reached")
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         self.all_completed()
         self.assertEqual(len(self.posts()), SESSIONS)
 
@@ -154,7 +154,7 @@ class Trouble(Case):
         victim = self.clients[-1]
         victim.process.kill()
         victim.process.wait()
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         self.clients.remove(victim)
         self.calls.pop()
         self.all_completed()

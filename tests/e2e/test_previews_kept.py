@@ -61,14 +61,14 @@ class RunPreview(unittest.TestCase):
         self.rig.start_daemon()
         expected = frames(self.rig.sim_port, 20, 60000)
         self.rig.write("wf.json", pictures(steps=20, size=60000))
-        self.rig.fault(fault="pause", steps=5)
+        self.rig.pause(steps=5)
         p = self.rig.start("comfymux", "run", "wf.json", "--preview", "p.jpg", "--socket",
                            self.rig.socket, stdout=subprocess.DEVNULL, umask=0o026)
         wait_for(lambda: os.path.exists(self.rig.path("p.jpg")), "a preview")
         seen = {self.read()}
-        self.rig.fault(fault="pause", steps=5)
+        self.rig.pause(steps=5)
         wait_for(lambda: self.read() not in seen, "another")
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         while p.poll() is None:
             seen.add(self.read())
         self.assertEqual(p.returncode, 0)
@@ -130,7 +130,7 @@ class RunPreview(unittest.TestCase):
         self.rig.write("wf.json", pictures(steps=1000, step_ms=2, seed=seed))
         if os.path.exists(self.rig.path("p.jpg")):
             os.unlink(self.rig.path("p.jpg"))
-        self.rig.fault(fault="pause", steps=5)
+        self.rig.pause(steps=5)
         p = self.rig.start("comfymux", "run", "wf.json", "--preview", "p.jpg", "--json", "--socket", self.rig.socket,
                            stdout=subprocess.PIPE)
 
@@ -142,7 +142,7 @@ class RunPreview(unittest.TestCase):
 
             def changed():
                 # A step at a time: it doesn't end meanwhile.
-                self.rig.fault(fault="pause", steps=1)
+                self.rig.pause(steps=1)
                 return shown() != last
             wait_for(changed, "the next preview")
         wait_for(shown, "a preview")
@@ -153,7 +153,7 @@ class RunPreview(unittest.TestCase):
         self.daemon.wait()
         self.daemon = self.rig.start_daemon()
         next_shown()
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         end = json.loads(p.stdout.read().splitlines()[-1])
         self.assertEqual(p.wait(rig.PATIENCE_S), 0)
         return end["progress_method"]

@@ -321,25 +321,25 @@ class Service(unittest.TestCase):
 
         # restart: the worker stays.
         worker = client.worker()
-        self.rig.fault(fault="pause", steps=2)
+        self.rig.pause(steps=2)
         running = client.call("execute_workflow_sync", {"workflow": json.loads(sampler(steps=40, step_ms=50))})
         wait_for(lambda: self.rig.status()["prompts"]["active"] == 1, "the prompt to run")
         self.start_and_link("restart")
         wait_for(lambda: client.worker() == worker, "the session to come back")
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         result = client.answer(running)["result"]["structuredContent"]
         self.assertEqual(result["status"], "completed")
         self.assertEqual(self.works(client), "websocket")
         self.assertEqual(client.worker(), worker)
 
         # stop: the service's processes end, the session goes on by polling.
-        self.rig.fault(fault="pause", steps=2)
+        self.rig.pause(steps=2)
         running = client.call("execute_workflow_sync", {"workflow": json.loads(sampler(steps=60, step_ms=50))})
         wait_for(lambda: self.rig.status()["prompts"]["active"] == 1, "the prompt to run")
         pids = self.pids()
         self.run_init("stop", check=0)
         self.assertFalse(any(map(is_running, pids + [worker])))
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         self.assertEqual(client.answer(running)["result"]["structuredContent"]["status"], "completed")
         self.assertIsNone(client.process.poll())
 

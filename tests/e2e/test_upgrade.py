@@ -54,7 +54,7 @@ class Upgrade(Case):
         self.install(build)
         self.begin(log_level="debug", max_outstanding=10)
         self.assertEqual(self.rig.status()["version"], self.versions[build])
-        self.go_on(2)
+        self.rig.pause(steps=2)
         run = self.start(sampler(steps=50)).executing()
         client = mcplib.Client(self.rig)
         client.initialize()
@@ -65,7 +65,7 @@ class Upgrade(Case):
         return run, client, call
 
     def end_calls(self, run, client, call):
-        self.resume()
+        self.rig.resume()
         self.assertEqual(run.completed()["progress_method"], "websocket")
         result = client.answer(call)["result"]
         self.assertFalse(result["isError"], result)
@@ -102,11 +102,11 @@ class Upgrade(Case):
         # The workers are still those of before, under the new supervisor.
         mark = run.mark()
         self.assertEqual({self.worker_of(run), self.worker_of(client.process)}, workers)
-        self.go_on(3)
+        self.rig.pause(steps=3)
         run.steps(mark, "websocket")
         self.replaced(run, client, self.versions[after])
         mark = run.mark()
-        self.go_on(3)
+        self.rig.pause(steps=3)
         run.steps(mark, "websocket")
         self.end_calls(*calls)
         # A client of today, and one of yesterday.
@@ -133,13 +133,13 @@ class Upgrade(Case):
         """The keeper of before execs the worker that is installed now."""
         self.install("this")
         self.begin()
-        self.go_on(2)
+        self.rig.pause(steps=2)
         run = self.start(sampler(steps=50)).executing()
         self.install("other")
         self.assertEqual(self.end_daemon(signal.SIGTERM), 0)
         own = self.own_worker(run)
         wait_for(lambda: os.readlink("/proc/%d/exe" % own) == os.path.join(self.bin, "comfymux-worker"), "its exec")
-        self.resume()
+        self.rig.resume()
         run.completed()
         self.assertEqual(len(self.posts()), 1)
 

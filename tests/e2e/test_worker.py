@@ -71,11 +71,11 @@ class Start(unittest.TestCase):
 class Alone(WorkerCase):
     def test_run(self):
         w = self.worker()
-        self.rig.fault(fault="pause")
+        self.rig.pause()
         w.request("run", 1, workflow=sampler(seed=SEED))
         w.wait("record", 1)
         w.wait("output", 1)
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         answer = w.response(1)
         self.assertTrue(answer["ok"], answer)
         result = answer["result"]
@@ -131,12 +131,12 @@ class Alone(WorkerCase):
 
     def test_timeout_runs_on(self):
         w = self.worker()
-        self.rig.fault(fault="pause")
+        self.rig.pause()
         answer = w.ask("run", 1, workflow=sampler(), timeout_ms=700)
         self.assertEqual(answer["error"]["type"], "timeout")
         prompt = answer["error"]["prompt_id"]
         self.assertIn(answer["error"]["progress"]["status"], ("queued", "executing"))
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         answer = w.ask("watch", 2, prompt_id=prompt)
         self.assertEqual(answer["result"]["status"], "completed")
 
@@ -164,13 +164,13 @@ class Alone(WorkerCase):
 
         def said(words):
             return [f for f in w.of_type("log") if words in f.payload.decode()]
-        self.rig.fault(fault="pause")
+        self.rig.pause()
         w.request("run", 1, workflow=sampler())
         w.wait("output", 1)
         self.rig.fault(fault="status", code=503, count=3, path="/queue")
         w.wait_for(lambda: said("answers again"), "the end of it")
         self.assertTrue(said("trying again"))
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         answer = w.response(1)
         self.assertEqual(answer["result"]["status"], "completed")
 
@@ -310,7 +310,7 @@ class OnTheBus(WorkerCase):
         w.wait_for(lambda: any(o["progress"]["status"] == "executing" for o in w.outputs(1)),
                    "the prompt to run")
         # It has most of its steps still before it when the bus is back.
-        self.rig.fault(fault="pause")
+        self.rig.pause()
         self.daemon.kill()
         self.daemon.wait()
         w.wait("want_bus")
@@ -319,7 +319,7 @@ class OnTheBus(WorkerCase):
         self.rig.start_daemon()
         seen = len(w.outputs(1))
         w.send("bus", 0, fd=chanlib.connect(self.rig.socket).detach())
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         w.wait_for(lambda: any(o["progress"]["method"] == "websocket"
                                for o in w.outputs(1)[seen:]), "events again")
         answer = w.response(1)
@@ -335,10 +335,10 @@ class OnTheBus(WorkerCase):
         w.request("run", 1, workflow=sampler(steps=250, step_ms=20))
         w.wait_for(lambda: w.outputs(1), "progress")
         # It doesn't end before the supervisor does.
-        self.rig.fault(fault="pause")
+        self.rig.pause()
         self.daemon.kill()
         self.daemon.wait()
-        self.rig.fault(fault="resume")
+        self.rig.resume()
         answer = w.response(1)
         self.assertEqual(answer["result"]["status"], "completed")
         self.assertEqual(answer["result"]["progress_method"], "polling")
